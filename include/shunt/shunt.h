@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception */
+/*
+ * shunt.h: redirect the calls that this process makes to dynamically linked functions; live, all or nothing, reversibly.
+ *
+ * The words: an OBJECT is an ELF file loaded in the process. A SLOT is a pointer-sized word that the dynamic linker filled
+ * for a symbol. An object that holds a slot is a CALLER, the object that defines the symbol is its PROVIDER. A REDIRECT is
+ * one symbol, its replacement and its callers. A TRANSACTION is any number of redirects, applied all or none; a PLAN is
+ * what it would write; a CHANGE is a transaction that was applied. Redirects over one symbol are LAYERS, the newest on
+ * top; what a layer calls to reach the layer below, and at the bottom the real function, is its ORIGINAL.
+ * A PATCH is a shared library whose exported functions are the replacements.
+ *
+ * Rules that hold for every function here, unless its own text says otherwise:
+ *
+ *   Result    SHUNT_OK (0), or a code of errors.def. On any other result nothing in the process has changed.
+ *   Errors    `error` may be NULL. Otherwise, on failure, *error is set to an error that the caller frees with
+ *             shunt_error_free(); on success it is set to NULL. When there is no memory even for the error, *error is a
+ *             constant that shunt_error_free() accepts as well. Every function with an `error` can give
+ *             SHUNT_E_invalid_argument (a NULL where none is allowed), SHUNT_E_out_of_memory, and SHUNT_E_busy.
+ *   Strings   are UTF-8 or plain bytes, NUL-terminated. Those passed in are copied. Those returned belong to the handle
+ *             they came from and live as long as it does.
+ *   Threads   any function may be called from any thread at any time. A handle (transaction, plan, change, patch) may be
+ *             used by one thread at a time; different handles are independent.
+ *   Signals   no function may be called in a signal handler, but for shunt_original(). Replacements may run there, if they
+ *             are themselves fit for it.
+ *   Reentry   a replacement must not call these functions while it is called by shunt itself. It is told SHUNT_E_busy.
+ */
+#ifndef SHUNT_SHUNT_H
+#define SHUNT_SHUNT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <shunt/version.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define SHUNT_API __attribute__((visibility("default")))
+#else
+#define SHUNT_API
+#endif
+
+/* The codes: SHUNT_OK and one SHUNT_E_<name> for each line of errors.def. */
+typedef enum shunt_code {
+  SHUNT_OK = 0,
+#define SHUNT_ERROR(name, number, summary) SHUNT_E_##name = number,
+#include <shunt/errors.def>
+#undef SHUNT_ERROR
+} shunt_code;
+
+typedef struct shunt_error shunt_error;
+typedef struct shunt_transaction shunt_transaction;
+typedef struct shunt_plan shunt_plan;
+typedef struct shunt_change shunt_change;
+typedef struct shunt_patch shunt_patch;
+
+/* The version of the library that answers, as "0.1.0". Never fails; fit for signal handlers. */
+SHUNT_API const char *shunt_version(void);
+
+/* ---- errors ------------------------------------------------------------------------------------------------------- */
+
+/* The name of a code ("unknown_symbol"), and its summary from errors.def. Never NULL: an unknown code is "unknown_code". */
+SHUNT_API const char *shunt_code_name(shunt_code code);
+SHUNT_API const char *shunt_code_text(shunt_code code);
+
+/* The facts of an error. The message is a whole sentence that names them. object and symbol are "" when they do not
+ * apply, address and errno are 0 then. All accept NULL and then answer SHUNT_OK, "" or 0. */
+SHUNT_API shunt_code shunt_error_code(const shunt_error *error);
+SHUNT_API const char *shunt_error_message(const shunt_error *error);
+SHUNT_API const char *shunt_error_object(const shunt_error *error);
+SHUNT_API const char *shunt_error_symbol(const shunt_error *error);
+SHUNT_API uint64_t shunt_error_address(const shunt_error *error);
+SHUNT_API int shunt_error_errno(const shunt_error *error);
+SHUNT_API void shunt_error_free(shunt_error *error); /* accepts NULL */
+
+/* ---- log ---------------------------------------------------------------------------------------------------------- */
+
+typedef enum shunt_log_level {
+  SHUNT_LOG_DEBUG = 0,
+  SHUNT_LOG_INFO = 1,
+  SHUNT_LOG_WARNING = 2,
+  SHUNT_LOG_ERROR = 3,
+} shunt_log_level;
+
+/* Called with one line of text, without newline. It runs on the thread that called shunt, never while slots are being
+ * written and never with a lock of shunt's held. */
+typedef void (*shunt_log_sink)(shunt_log_level level, const char *line, void *user);
+
+/* Sends the library's log to `sink` with `user`, or nowhere when `sink` is NULL (as at the start). Lines below `level`
+ * are not made. `user` must stay valid until another sink is set and running calls into shunt have returned. */
+SHUNT_API void shunt_set_log(shunt_log_sink sink, void *user, shunt_log_level level);
+
+/* ---- redirects ---------------------------------------------------------------------------------------------------- */
+
+/* How one redirect chooses its slots. Set everything to zero, then what is needed; or use SHUNT_OPTIONS_INIT.
+ * Globs know `*` and `?`. They are matched against an object's soname, its path and the last part of its path; the
+ * executable's path is that of its file. Symbols are named as the dynamic linker knows them (C++: mangled). */
+typedef struct shunt_options {
+  size_t size; /* sizeof(shunt_options): lets later versions of this struct grow */
+
+  /* Callers, as NULL-terminated arrays of globs, or NULL. Default: every object but shunt itself, and for a patch every
+   * object but the patch. `not_callers` wins over `callers`. An object whose ELF image cannot be read is left out and
+   * named in the plan's coverage; when a glob of `callers` asked for it by name it is SHUNT_E_image_malformed. */
+  const char *const *callers;
+  const char *const *not_callers;
+  /* Any address inside the one object whose calls are meant, or NULL. Together with globs, both must agree. */
+  const void *caller_at;
+
+  /* Only imports that are bound to a provider that matches this glob, or NULL. */
+  const char *provider;
+  /* Only imports that ask for this symbol version ("GLIBC_2.2.5"), or NULL. */
+  const char *version;
+
+  /* A word that shunt keeps set to the original, or NULL: it is set before the first slot is written, follows when layers
+   * below come or go, and is left as it is after a revert. It must be aligned and live until the redirect is reverted;
+   * read it once per call. It belongs to the caller. */
+  void **original;
+} shunt_options;
+
+#define SHUNT_OPTIONS_INIT {sizeof(shunt_options), NULL, NULL, NULL, NULL, NULL, NULL}
+
+/* Applies one redirect: a transaction of one. `options` may be NULL. *change is freed with shunt_change_free().
+ * Errors: as shunt_transaction_add() and shunt_transaction_apply(). */
+SHUNT_API shunt_code shunt_redirect(const char *symbol, void *replacement, const shunt_options *options,
+                                    shunt_change **change, shunt_error **error);
+
+/* Makes an empty transaction. Nothing is looked up before it is planned. */
+SHUNT_API shunt_code shunt_transaction_new(shunt_transaction **transaction, shunt_error **error);
+SHUNT_API void shunt_transaction_free(shunt_transaction *transaction); /* accepts NULL */
+
+/* Adds a redirect of `symbol` to `replacement`. Redirects are numbered from 0 in the order in which they are added.
+ * `options` may be NULL and is copied. Errors: none but the general ones. */
+SHUNT_API shunt_code shunt_transaction_add(shunt_transaction *transaction, const char *symbol, void *replacement,
+                                           const shunt_options *options, shunt_error **error);
+
+/* Finds everything that the transaction would write, and writes nothing. The plan stays valid when the transaction is
+ * freed. Errors: SHUNT_E_unknown_symbol, SHUNT_E_no_caller, SHUNT_E_no_provider, SHUNT_E_not_a_function,
+ * SHUNT_E_several_functions (name a version, a provider or callers), SHUNT_E_original_unresolved,
+ * SHUNT_E_bad_replacement, SHUNT_E_image_malformed. */
+SHUNT_API shunt_code shunt_transaction_plan(const shunt_transaction *transaction, shunt_plan **plan, shunt_error **error);
+
+/* Plans and commits without letting an object come or go in between.
+ * Errors: those of shunt_transaction_plan() and of shunt_plan_commit(). */
+SHUNT_API shunt_code shunt_transaction_apply(const shunt_transaction *transaction, shunt_change **change,
+                                             shunt_error **error);
+
+/* ---- plans -------------------------------------------------------------------------------------------------------- */
+
+/* Where a redirect's slots lie and what they hold. Strings live as long as the plan. */
+typedef struct shunt_slot_info {
+  const char *caller;  /* path of the object that holds the slot */
+  const char *kind;    /* "jump_slot", "glob_dat", "absolute" */
+  uint64_t address;    /* of the slot */
+  uint64_t value;      /* what it held when the plan was made */
+  size_t redirect;     /* which redirect of the transaction */
+  int lazy;            /* 1: not yet bound, it holds the dynamic linker's stub */
+} shunt_slot_info;
+
+/* How many redirects, and how many slots the plan would write. Never fail; 0 for NULL. */
+SHUNT_API size_t shunt_plan_redirects(const shunt_plan *plan);
+SHUNT_API size_t shunt_plan_slots(const shunt_plan *plan);
+
+/* The k-th slot. SHUNT_E_invalid_argument when there is none. */
+SHUNT_API shunt_code shunt_plan_slot(const shunt_plan *plan, size_t k, shunt_slot_info *info);
+
+/* For the k-th redirect: its symbol; the path of the object that defines the function, "" when none is loaded any more;
+ * the original it would have. NULL where k is out of range. */
+SHUNT_API const char *shunt_plan_symbol(const shunt_plan *plan, size_t k);
+SHUNT_API const char *shunt_plan_provider(const shunt_plan *plan, size_t k);
+SHUNT_API void *shunt_plan_original(const shunt_plan *plan, size_t k);
+
+/* The coverage as text of several lines: for each function which calls the plan reaches, which it does not, and why;
+ * then what a patch exports that matches nothing, and the objects that could not be read. */
+SHUNT_API const char *shunt_plan_coverage(const shunt_plan *plan);
+
+/* Writes what the plan says, if every slot still holds what the plan saw. A plan can be committed any number of times,
+ * each time the change before it has been reverted; it is not used up.
+ * Errors: SHUNT_E_slot_changed, SHUNT_E_plan_stale, SHUNT_E_protection_refused, SHUNT_E_system. */
+SHUNT_API shunt_code shunt_plan_commit(const shunt_plan *plan, shunt_change **change, shunt_error **error);
+SHUNT_API void shunt_plan_free(shunt_plan *plan); /* accepts NULL */
+
+/* ---- changes ------------------------------------------------------------------------------------------------------ */
+
+/* Takes the change's layers out, in any order with other changes. A slot that somebody else wrote since is left as it is
+ * and counted by shunt_change_conflicts(). Threads may still be inside the replacements when this returns: their code
+ * must stay. Errors: SHUNT_E_wrong_state (reverted before), SHUNT_E_protection_refused, SHUNT_E_system. */
+SHUNT_API shunt_code shunt_change_revert(shunt_change *change, shunt_error **error);
+
+/* Frees the handle only. A change that was not reverted stays in place for the life of the process. Accepts NULL. */
+SHUNT_API void shunt_change_free(shunt_change *change);
+
+/* 1 while the change is in place, 0 after its revert. */
+SHUNT_API int shunt_change_is_applied(const shunt_change *change);
+
+/* Slots that the change wrote. */
+SHUNT_API size_t shunt_change_slots(const shunt_change *change);
+
+/* While applied: slots that now hold neither this change's replacement nor that of a layer above it. After the revert:
+ * slots that were left alone for that reason. An object that was unloaded does not count. */
+SHUNT_API size_t shunt_change_conflicts(const shunt_change *change);
+
+/* The original of the k-th redirect, for a call right now: it follows when layers below come or go. It is the newest layer
+ * below whose slots include all slots of this one, or else the real function. One load; fit for signal handlers. NULL
+ * when k is out of range. */
+SHUNT_API void *shunt_original(const shunt_change *change, size_t k);
+
+/* ---- patches ------------------------------------------------------------------------------------------------------ */
+
+typedef struct shunt_patch_options {
+  size_t size; /* sizeof(shunt_patch_options) */
+  /* NULL: every strong function that the file exports replaces the function of its name; names that match nothing are
+   * listed in the coverage. Otherwise a NULL-terminated array of NAME or NAME=REPLACEMENT: only these, each of which must
+   * match; REPLACEMENT is the name of an exported function of the patch. Weak functions (inline functions, templates)
+   * are taken only when they are named here. */
+  const char *const *symbols;
+  const char *const *callers;     /* as in shunt_options */
+  const char *const *not_callers; /* as in shunt_options */
+  const char *provider;           /* as in shunt_options */
+} shunt_patch_options;
+
+#define SHUNT_PATCH_OPTIONS_INIT {sizeof(shunt_patch_options), NULL, NULL, NULL, NULL}
+
+/* Loads a patch from a private copy of the file, so that a rebuilt file of the same name is a new patch. What is wrong
+ * with the file is found before any of its code runs; its constructors run once, in this call. Nothing is redirected yet.
+ * `options` may be NULL. *patch is freed with shunt_patch_free().
+ * Errors: SHUNT_E_patch_unreadable, SHUNT_E_patch_malformed, SHUNT_E_patch_architecture, SHUNT_E_patch_no_exports,
+ * SHUNT_E_patch_undefined_symbols (each is named), SHUNT_E_patch_not_loadable, SHUNT_E_unknown_symbol (a name in
+ * `symbols` that the patch does not export). */
+SHUNT_API shunt_code shunt_patch_load(const char *path, const shunt_patch_options *options, shunt_patch **patch,
+                                      shunt_error **error);
+
+/* The same from an open descriptor, which stays the caller's. `name` is what the patch is called in messages. */
+SHUNT_API shunt_code shunt_patch_load_fd(int fd, const char *name, const shunt_patch_options *options,
+                                         shunt_patch **patch, shunt_error **error);
+
+/* What applying the patch would write. Errors: as shunt_transaction_plan(), and SHUNT_E_patch_matches_nothing. */
+SHUNT_API shunt_code shunt_patch_plan(const shunt_patch *patch, shunt_plan **plan, shunt_error **error);
+
+/* Applies the patch, all or nothing. Calls that the patch itself makes to a function by name reach the original.
+ * Errors: those of shunt_patch_plan() and shunt_plan_commit(); SHUNT_E_wrong_state when it is applied already. */
+SHUNT_API shunt_code shunt_patch_apply(shunt_patch *patch, shunt_error **error);
+
+/* Takes the patch out. It can be applied again. Its code stays mapped, since a thread may still be inside it.
+ * Errors: as shunt_change_revert(). */
+SHUNT_API shunt_code shunt_patch_revert(shunt_patch *patch, shunt_error **error);
+
+/* The change that stands for the applied patch, or NULL. It belongs to the patch. */
+SHUNT_API const shunt_change *shunt_patch_change(const shunt_patch *patch);
+
+/* The name that the patch was loaded under. */
+SHUNT_API const char *shunt_patch_name(const shunt_patch *patch);
+
+/* An exported symbol of the patch, as dlsym() would give it, or NULL. For variables as well as functions. */
+SHUNT_API void *shunt_patch_symbol(const shunt_patch *patch, const char *symbol);
+
+/* Frees the handle. A patch that is applied stays applied. One that never was applied is unloaded. Accepts NULL. */
+SHUNT_API void shunt_patch_free(shunt_patch *patch);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

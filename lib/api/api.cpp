@@ -1,0 +1,339 @@
+// api.cpp: shunt.h over the engine. Nothing here decides anything: it checks arguments, copies strings, and turns C++ values
+// into handles. No exception leaves a function: the only one that can occur is that there is no memory.
+#include <fcntl.h>
+#include <shunt/shunt.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#include "api/handles.hpp"
+#include "base/log.hpp"
+
+using shunt::core::Code;
+using shunt::core::Done;
+using shunt::core::Engine;
+using shunt::core::Error;
+using shunt::core::Request;
+using shunt::core::Result;
+using shunt::core::make_error;
+
+namespace {
+
+/// For when there is no memory for an error: its address is the error.
+char no_memory_storage[sizeof(shunt_error)];
+shunt_error *const kNoMemory = reinterpret_cast<shunt_error *>(no_memory_storage);
+
+shunt_code fail(shunt_error **out, Error error) {
+  const auto code = static_cast<shunt_code>(error.code);
+  if (out != nullptr) {
+    *out = new (std::nothrow) shunt_error{std::move(error)};
+    if (*out == nullptr) *out = kNoMemory;
+  }
+  return code;
+}
+
+/// Runs `work(error)`, which returns a code, with *error cleared before and running out of memory told as an error.
+template <class Work>
+shunt_code guarded(shunt_error **error, Work work) {
+  if (error != nullptr) *error = nullptr;
+  try {
+    return work();
+  } catch (const std::bad_alloc &) {
+    if (error != nullptr) *error = kNoMemory;
+    return SHUNT_E_out_of_memory;
+  }
+}
+
+shunt_code missing(shunt_error **error, const char *what) {
+  return fail(error, make_error(Code::invalid_argument, "%s is missing (NULL)", what));
+}
+
+std::vector<std::string> strings(const char *const *array) {
+  std::vector<std::string> all;
+  for (; array != nullptr && *array != nullptr; ++array) all.emplace_back(*array);
+  return all;
+}
+
+/// The options of this or an earlier version of the header: what a shorter struct does not have is 0.
+template <class Options>
+bool read_options(const Options *given, Options &options) {
+  options = Options{};
+  if (given == nullptr) return true;
+  if (given->size < sizeof given->size || given->size > sizeof options) return false;
+  std::memcpy(&options, given, given->size);
+  return true;
+}
+
+shunt_code bad_options(shunt_error **error) {
+  return fail(error, make_error(Code::invalid_argument, "the size of the options is not one that this version of shunt knows"));
+}
+
+shunt_code add(shunt_transaction &transaction, const char *symbol, void *replacement, const shunt_options *given, shunt_error **error) {
+  if (symbol == nullptr || *symbol == '\0') return missing(error, "the symbol");
+  if (replacement == nullptr) return missing(error, "the replacement");
+  shunt_options options;
+  if (!read_options(given, options)) return bad_options(error);
+  if (reinterpret_cast<std::uintptr_t>(options.original) % alignof(void *) != 0)
+    return fail(error, make_error(Code::invalid_argument, "the word for the original is not aligned"));
+
+  auto request = std::make_shared<Request>(symbol, reinterpret_cast<std::uintptr_t>(replacement));
+  shunt::core::CallerFilter filter{strings(options.callers), strings(options.not_callers),
+                                   reinterpret_cast<std::uintptr_t>(options.caller_at), 0};
+  for (const auto &other : transaction.requests)
+    if (*other->filter == filter) request->filter = other->filter;
+  if (request->filter == nullptr) request->filter = std::make_shared<const shunt::core::CallerFilter>(std::move(filter));
+  if (options.provider != nullptr) request->provider = options.provider;
+  if (options.version != nullptr) request->version = options.version;
+  request->original_cell = reinterpret_cast<std::uintptr_t *>(options.original);
+  transaction.requests.push_back(std::move(request));
+  return SHUNT_OK;
+}
+
+shunt_code apply(const shunt_transaction &transaction, shunt_change **change, shunt_error **error) {
+  if (transaction.requests.empty()) return fail(error, make_error(Code::invalid_argument, "the transaction has no redirect"));
+  auto handle = std::make_unique<shunt_change>();
+  auto applied = Engine::instance().apply(transaction.requests);
+  if (!applied) return fail(error, std::move(applied.error()));
+  handle->owned = std::move(*applied);
+  handle->change = handle->owned.get();
+  *change = handle.release();
+  return SHUNT_OK;
+}
+
+shunt_code wrap_plan(Result<std::unique_ptr<shunt::core::Plan>> made, shunt_plan **plan, shunt_error **error) {
+  if (!made) return fail(error, std::move(made.error()));
+  auto handle = std::make_unique<shunt_plan>();
+  handle->coverage = (*made)->coverage();
+  handle->plan = std::move(*made);
+  *plan = handle.release();
+  return SHUNT_OK;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char *shunt_version(void) { return SHUNT_VERSION_STRING; }
+
+// ---- errors
+
+const char *shunt_code_name(shunt_code code) { return shunt::core::code_name(static_cast<Code>(code)); }
+const char *shunt_code_text(shunt_code code) { return shunt::core::code_text(static_cast<Code>(code)); }
+
+shunt_code shunt_error_code(const shunt_error *error) {
+  if (error == kNoMemory) return SHUNT_E_out_of_memory;
+  return error != nullptr ? static_cast<shunt_code>(error->error.code) : SHUNT_OK;
+}
+const char *shunt_error_message(const shunt_error *error) {
+  if (error == kNoMemory) return "there is no memory, not even for an error message";
+  return error != nullptr ? error->error.message.c_str() : "";
+}
+const char *shunt_error_object(const shunt_error *error) {
+  return error != nullptr && error != kNoMemory ? error->error.object.c_str() : "";
+}
+const char *shunt_error_symbol(const shunt_error *error) {
+  return error != nullptr && error != kNoMemory ? error->error.symbol.c_str() : "";
+}
+uint64_t shunt_error_address(const shunt_error *error) {
+  return error != nullptr && error != kNoMemory ? error->error.address : 0;
+}
+int shunt_error_errno(const shunt_error *error) {
+  return error != nullptr && error != kNoMemory ? error->error.sys_errno : 0;
+}
+void shunt_error_free(shunt_error *error) {
+  if (error != kNoMemory) delete error;
+}
+
+void shunt_set_log(shunt_log_sink sink, void *user, shunt_log_level level) { shunt::core::set_log(sink, user, level); }
+
+// ---- transactions
+
+shunt_code shunt_redirect(const char *symbol, void *replacement, const shunt_options *options, shunt_change **change,
+                          shunt_error **error) {
+  return guarded(error, [&] {
+    if (change == nullptr) return missing(error, "the place for the change");
+    *change = nullptr;
+    shunt_transaction transaction;
+    const shunt_code code = add(transaction, symbol, replacement, options, error);
+    return code == SHUNT_OK ? apply(transaction, change, error) : code;
+  });
+}
+
+shunt_code shunt_transaction_new(shunt_transaction **transaction, shunt_error **error) {
+  return guarded(error, [&] {
+    if (transaction == nullptr) return missing(error, "the place for the transaction");
+    *transaction = new shunt_transaction;
+    return SHUNT_OK;
+  });
+}
+
+void shunt_transaction_free(shunt_transaction *transaction) { delete transaction; }
+
+shunt_code shunt_transaction_add(shunt_transaction *transaction, const char *symbol, void *replacement,
+                                 const shunt_options *options, shunt_error **error) {
+  return guarded(error, [&] {
+    if (transaction == nullptr) return missing(error, "the transaction");
+    return add(*transaction, symbol, replacement, options, error);
+  });
+}
+
+shunt_code shunt_transaction_plan(const shunt_transaction *transaction, shunt_plan **plan, shunt_error **error) {
+  return guarded(error, [&] {
+    if (transaction == nullptr || plan == nullptr) return missing(error, "the transaction or the place for the plan");
+    *plan = nullptr;
+    if (transaction->requests.empty()) return fail(error, make_error(Code::invalid_argument, "the transaction has no redirect"));
+    return wrap_plan(Engine::instance().plan(transaction->requests), plan, error);
+  });
+}
+
+shunt_code shunt_transaction_apply(const shunt_transaction *transaction, shunt_change **change, shunt_error **error) {
+  return guarded(error, [&] {
+    if (transaction == nullptr || change == nullptr) return missing(error, "the transaction or the place for the change");
+    *change = nullptr;
+    return apply(*transaction, change, error);
+  });
+}
+
+// ---- plans
+
+size_t shunt_plan_redirects(const shunt_plan *plan) { return plan != nullptr ? plan->plan->requests.size() : 0; }
+size_t shunt_plan_slots(const shunt_plan *plan) { return plan != nullptr ? plan->plan->written_slots : 0; }
+
+shunt_code shunt_plan_slot(const shunt_plan *plan, size_t k, shunt_slot_info *info) {
+  if (plan == nullptr || info == nullptr) return SHUNT_E_invalid_argument;
+  for (const shunt::core::Run &run : plan->plan->runs) {
+    for (std::uint32_t s = run.first; s < run.first + run.count; ++s) {
+      const shunt::core::Slot &slot = plan->plan->slots[s];
+      if (slot.is_self || k-- != 0) continue;
+      *info = {run.path, shunt::core::arch::kind_name(slot.kind), slot.address, slot.before, slot.redirect, slot.is_lazy};
+      return SHUNT_OK;
+    }
+  }
+  return SHUNT_E_invalid_argument;
+}
+
+const char *shunt_plan_symbol(const shunt_plan *plan, size_t k) {
+  return k < shunt_plan_redirects(plan) ? plan->plan->requests[k]->symbol.c_str() : nullptr;
+}
+const char *shunt_plan_provider(const shunt_plan *plan, size_t k) {
+  return k < shunt_plan_redirects(plan) ? plan->plan->redirects[k].provider : nullptr;
+}
+void *shunt_plan_original(const shunt_plan *plan, size_t k) {
+  return k < shunt_plan_redirects(plan) ? reinterpret_cast<void *>(plan->plan->redirects[k].original) : nullptr;
+}
+const char *shunt_plan_coverage(const shunt_plan *plan) { return plan != nullptr ? plan->coverage.c_str() : ""; }
+
+shunt_code shunt_plan_commit(const shunt_plan *plan, shunt_change **change, shunt_error **error) {
+  return guarded(error, [&] {
+    if (plan == nullptr || change == nullptr) return missing(error, "the plan or the place for the change");
+    *change = nullptr;
+    auto handle = std::make_unique<shunt_change>();
+    auto committed = Engine::instance().commit(*plan->plan);
+    if (!committed) return fail(error, std::move(committed.error()));
+    handle->owned = std::move(*committed);
+    handle->change = handle->owned.get();
+    *change = handle.release();
+    return SHUNT_OK;
+  });
+}
+
+void shunt_plan_free(shunt_plan *plan) { delete plan; }
+
+// ---- changes
+
+shunt_code shunt_change_revert(shunt_change *change, shunt_error **error) {
+  return guarded(error, [&] {
+    if (change == nullptr) return missing(error, "the change");
+    Result<Done> reverted = Engine::instance().revert(*change->change);
+    return reverted ? SHUNT_OK : fail(error, std::move(reverted.error()));
+  });
+}
+
+void shunt_change_free(shunt_change *change) {
+  if (change == nullptr) return;
+  if (change->owned != nullptr && change->owned->is_applied) static_cast<void>(change->owned.release());
+  delete change;
+}
+
+int shunt_change_is_applied(const shunt_change *change) { return change != nullptr && change->change->is_applied ? 1 : 0; }
+size_t shunt_change_slots(const shunt_change *change) { return change != nullptr ? change->change->written_slots : 0; }
+size_t shunt_change_conflicts(const shunt_change *change) {
+  return change != nullptr ? Engine::instance().conflicts(*change->change) : 0;
+}
+void *shunt_original(const shunt_change *change, size_t k) {
+  if (change == nullptr || k >= change->change->redirects.size()) return nullptr;
+  return reinterpret_cast<void *>(change->change->original(k));
+}
+
+// ---- patches
+
+shunt_code shunt_patch_load(const char *path, const shunt_patch_options *options, shunt_patch **patch, shunt_error **error) {
+  return guarded(error, [&] {
+    if (path == nullptr) return missing(error, "the path of the patch");
+    const shunt::core::Fd fd(open(path, O_RDONLY | O_CLOEXEC));
+    if (!fd.is_open()) {
+      const int number = errno;
+      Error failed = make_error(Code::patch_unreadable, "%s cannot be opened: %s", path, shunt::core::errno_text(number).c_str());
+      failed.object = path;
+      failed.sys_errno = number;
+      return fail(error, std::move(failed));
+    }
+    return shunt_patch_load_fd(fd.get(), path, options, patch, error);
+  });
+}
+
+shunt_code shunt_patch_load_fd(int fd, const char *name, const shunt_patch_options *given, shunt_patch **patch, shunt_error **error) {
+  return guarded(error, [&] {
+    if (name == nullptr || patch == nullptr) return missing(error, "the name of the patch or the place for it");
+    *patch = nullptr;
+    shunt_patch_options options;
+    if (!read_options(given, options)) return bad_options(error);
+    auto handle = std::make_unique<shunt_patch>();
+    auto loaded = shunt::core::Patch::load(
+        fd, name,
+        {strings(options.symbols), strings(options.callers), strings(options.not_callers), options.provider != nullptr ? options.provider : ""});
+    if (!loaded) return fail(error, std::move(loaded.error()));
+    handle->patch = std::move(*loaded);
+    *patch = handle.release();
+    return SHUNT_OK;
+  });
+}
+
+shunt_code shunt_patch_plan(const shunt_patch *patch, shunt_plan **plan, shunt_error **error) {
+  return guarded(error, [&] {
+    if (patch == nullptr || plan == nullptr) return missing(error, "the patch or the place for the plan");
+    *plan = nullptr;
+    return wrap_plan(patch->patch->plan(), plan, error);
+  });
+}
+
+shunt_code shunt_patch_apply(shunt_patch *patch, shunt_error **error) {
+  return guarded(error, [&] {
+    if (patch == nullptr) return missing(error, "the patch");
+    Result<Done> applied = patch->patch->apply();
+    if (!applied) return fail(error, std::move(applied.error()));
+    patch->change.change = patch->patch->change();
+    return SHUNT_OK;
+  });
+}
+
+shunt_code shunt_patch_revert(shunt_patch *patch, shunt_error **error) {
+  return guarded(error, [&] {
+    if (patch == nullptr) return missing(error, "the patch");
+    Result<Done> reverted = patch->patch->revert();
+    return reverted ? SHUNT_OK : fail(error, std::move(reverted.error()));
+  });
+}
+
+const shunt_change *shunt_patch_change(const shunt_patch *patch) {
+  return patch != nullptr && patch->patch->change() != nullptr ? &patch->change : nullptr;
+}
+const char *shunt_patch_name(const shunt_patch *patch) { return patch != nullptr ? patch->patch->name().c_str() : ""; }
+void *shunt_patch_symbol(const shunt_patch *patch, const char *symbol) {
+  return patch != nullptr && symbol != nullptr ? patch->patch->symbol(symbol) : nullptr;
+}
+void shunt_patch_free(shunt_patch *patch) { delete patch; }
+
+}  // extern "C"

@@ -1,0 +1,31 @@
+// handles.hpp: what the opaque types of shunt.h are.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/engine.hpp"
+#include "patch/patch.hpp"
+
+struct shunt_error {
+  shunt::core::Error error;
+};
+
+struct shunt_transaction {
+  shunt::core::Requests requests;
+};
+
+struct shunt_plan {
+  std::unique_ptr<shunt::core::Plan> plan;
+  std::string coverage;
+};
+
+struct shunt_change {
+  std::unique_ptr<shunt::core::Change> owned;  // NULL where a patch owns it
+  shunt::core::Change *change = nullptr;
+};
+
+struct shunt_patch {
+  std::unique_ptr<shunt::core::Patch> patch;
+  shunt_change change;  // what shunt_patch_change() answers
+};

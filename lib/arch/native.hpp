@@ -1,0 +1,16 @@
+// native.hpp: the machine that this library was built for. The only place that asks the compiler which one it is.
+#pragma once
+
+#if defined(__x86_64__) && defined(__LP64__)
+#include "arch/x86_64/reloc.hpp"
+namespace shunt::core::arch {
+using Native = X86_64;
+}
+#elif defined(__aarch64__) && defined(__LP64__)
+#include "arch/aarch64/reloc.hpp"
+namespace shunt::core::arch {
+using Native = Aarch64;
+}
+#else
+#error "shunt has no lib/arch/<isa> for this machine: see lib/arch/README.md"
+#endif

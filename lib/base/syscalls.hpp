@@ -1,0 +1,20 @@
+// syscalls.hpp: the system calls that the engine makes while it changes memory, made through syscall(2) and never through
+// mmap(), mprotect() and so on: those are functions that users redirect, and where shunt is linked statically into the
+// program, its own slots for them are the program's slots. They return -errno on failure, as the kernel does.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace shunt::core::sys {
+
+/// Anonymous private memory, readable and writable. NULL when there is none. `populate`: have the pages now, in one go.
+void *map_anonymous(std::size_t size, bool populate);
+/// Grows a mapping, moving it when needed. NULL when there is no memory; the old one stays then.
+void *remap(void *address, std::size_t old_size, std::size_t new_size);
+void unmap(void *address, std::size_t size);
+int protect(std::uintptr_t address, std::size_t size, int protection);
+int thread_id();
+std::size_t page_size();
+
+}  // namespace shunt::core::sys

@@ -1,0 +1,99 @@
+// engine.hpp: one for the process. Plans, commits and reverts, each of them all or nothing, one at a time.
+//
+// The order of a commit: memory first; then, with the loader's lock held: see that the planned objects are still there; open
+// every page that is needed, so that a refusal is known while nothing has been written; tell the replacements their
+// originals; store every slot, if it still holds what the plan saw; close the pages. Nothing is allocated, logged or waited
+// for between the first store and the last.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/result.hpp"
+#include "engine/layers.hpp"
+#include "engine/plan.hpp"
+#include "objects/object_table.hpp"
+
+namespace shunt::core {
+
+class Engine {
+ public:
+  /// The process's engine. Made on first use, never destroyed: redirects may stand until the very end.
+  static Engine &instance();
+
+  Result<std::unique_ptr<Plan>> plan(const Requests &requests);
+  Result<std::unique_ptr<Change>> commit(const Plan &plan);
+  Result<std::unique_ptr<Change>> apply(const Requests &requests);
+  Result<Done> revert(Change &change);
+
+  /// Slots that hold neither the change's value nor that of a layer above it.
+  std::size_t conflicts(Change &change);
+
+  /// Adds an address inside a patch library: what it exports is a replacement, never an original. For ever, as patches are
+  /// not unmapped once they were applied.
+  void add_patch(std::uintptr_t address);
+  void remove_patch(std::uintptr_t address);
+
+  /// Runs `visit(object, problem)` for the object that holds `address`; not at all when there is none.
+  template <class Visit>
+  Problem look_at(std::uintptr_t address, Visit visit) {
+    const Guard guard(*this);
+    Problem problem;
+    if (!guard) return guard.problem();
+    objects_.while_locked(problem, [&](Problem &inner) {
+      if (Object *object = objects_.at(address)) visit(*object, inner);
+    });
+    return problem;
+  }
+  /// Runs `visit(objects)` with the loader's lock held.
+  template <class Visit>
+  Problem look_at_all(Visit visit) {
+    const Guard guard(*this);
+    if (!guard) return guard.problem();
+    Problem problem;
+    objects_.while_locked(problem, [&](Problem &) { visit(objects_.in_load_order()); });
+    return problem;
+  }
+
+  /// Memory of the import indexes, in bytes, and how many slots and objects they cover.
+  struct IndexUse {
+    std::size_t bytes = 0, slots = 0, objects = 0;
+  };
+  IndexUse index_use();
+
+ private:
+  /// Holds the engine; does not when this very thread already holds it (a replacement that the engine ran into).
+  class Guard {
+   public:
+    explicit Guard(Engine &engine);
+    Guard(const Guard &) = delete;
+    Guard &operator=(const Guard &) = delete;
+    ~Guard();
+    explicit operator bool() const { return holds_; }
+    [[nodiscard]] static Problem problem();
+
+   private:
+    Engine &engine_;
+    bool holds_ = false;
+  };
+
+  Engine();
+  void before_fork();
+  void after_fork();
+  void make_plan(Plan &plan, Problem &problem);
+  void finish_plan(Plan &plan);
+  Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, std::uint64_t generation);
+  void write(Change &change, std::uint64_t generation, Problem &problem);
+  bool planned_objects_stay(const Change &change, std::uint64_t generation, Problem &problem);
+  void settle();
+
+  std::mutex mutex_;
+  int owner_ = 0;  // thread that holds mutex_, 0: none
+  bool forks_while_held_ = false;
+  ObjectTable objects_;
+  Layers layers_;
+  std::vector<std::uintptr_t> patches_;
+};
+
+}  // namespace shunt::core

@@ -1,0 +1,56 @@
+#include "engine/layers.hpp"
+
+#include <algorithm>
+
+namespace shunt::core {
+
+Slot *Change::slot_at(std::uintptr_t address) {
+  Run *run = std::lower_bound(runs.begin(), runs.end(), address,
+                              [](const Run &one, std::uintptr_t value) { return one.high < value; });
+  if (run == runs.end() || address < run->low) return nullptr;
+  for (Slot &slot : std::span(slots.data() + run->first, run->count))
+    if (slot.address == address && !slot.is_self) return &slot;
+  return nullptr;
+}
+
+void Change::set_original(std::size_t k, std::uintptr_t original) {
+  __atomic_store_n(&redirects[k].original, original, __ATOMIC_RELEASE);
+  if (std::uintptr_t *cell = redirects[k].request->original_cell) __atomic_store_n(cell, original, __ATOMIC_RELEASE);
+}
+
+const std::vector<Layer> &Layers::over(const std::string &symbol) const {
+  static const std::vector<Layer> kNone;
+  const auto found = by_symbol_.find(symbol);
+  return found != by_symbol_.end() ? found->second : kNone;
+}
+
+std::uintptr_t Layers::original_over(const std::vector<Layer> &layers, std::size_t below, const PageVector<Slot> &slots,
+                                     std::uint32_t redirect, std::uintptr_t function, const Change *leaving) {
+  while (below-- > 0) {
+    const Layer &layer = layers[below];
+    if (layer.change == leaving) continue;
+    const bool covers_all = std::all_of(slots.begin(), slots.end(), [&](const Slot &slot) {
+      return slot.redirect != redirect || slot.is_self || layer.change->slot_at(slot.address) != nullptr;
+    });
+    if (covers_all) return (*layer).request->replacement;
+  }
+  return function;
+}
+
+void Layers::add(Change &change) {
+  for (std::uint32_t k = 0; k < change.redirects.size(); ++k)
+    by_symbol_[change.redirects[k].request->symbol].push_back({&change, k});
+  changes_.push_back(&change);
+}
+
+void Layers::remove(Change &change) {
+  for (const ChangeRedirect &redirect : change.redirects) {
+    const auto found = by_symbol_.find(redirect.request->symbol);
+    if (found == by_symbol_.end()) continue;
+    std::erase_if(found->second, [&](const Layer &layer) { return layer.change == &change; });
+    if (found->second.empty()) by_symbol_.erase(found);
+  }
+  std::erase(changes_, &change);
+}
+
+}  // namespace shunt::core

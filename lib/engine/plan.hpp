@@ -1,0 +1,60 @@
+// plan.hpp: what a transaction would write. Immutable once made; committing it copies what changes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/request.hpp"
+#include "slot/slot.hpp"
+
+namespace shunt::core {
+
+/// Why calls that a request could mean are not reached, or are reached in another way than by their slot.
+enum class Beside : std::uint8_t {
+  other_version,    // the import asks for another version than the request
+  other_provider,   // it is bound to another provider than the request names
+  unprovided,       // a weak import that nobody provides: the slot is 0
+  canonical,        // holds the program's own PLT entry, whose slot is redirected
+  unaligned,        // no word that can be stored in one piece
+  text,             // a relocation in code
+  foreign,          // taken, but held something that is no definition of the symbol: another tool's hook
+  layered,          // taken from a layer of ours below
+  lazy,             // taken, was not bound yet
+  kCount
+};
+
+struct BesideCount {
+  std::uint32_t count = 0;
+  const char *example = "";  // path of one caller
+};
+
+/// What became of one request.
+struct PlannedRedirect {
+  std::uintptr_t function = 0;  // the real function, at the bottom; 0: nothing found
+  std::uintptr_t original = 0;  // what a call of the original would reach: a layer below, or `function`
+  const char *provider = "";    // path of the object that defines it
+  std::uint32_t slots = 0, self_slots = 0, callers = 0;
+  bool provider_calls_through_slots = false;  // the provider is itself among the callers
+  std::array<BesideCount, static_cast<std::size_t>(Beside::kCount)> beside = {};
+};
+
+struct UnreadObject {
+  const char *path;
+  const char *reason;
+};
+
+struct Plan {
+  Requests requests;
+  std::vector<PlannedRedirect> redirects;  // one for each request
+  PageVector<Slot> slots;                  // in runs
+  PageVector<Run> runs;                    // in ascending order of address
+  PageVector<UnreadObject> unread;
+  std::uint64_t generation = 0;  // of the object table
+  std::size_t written_slots = 0;  // without self slots
+
+  [[nodiscard]] std::string coverage() const;
+};
+
+}  // namespace shunt::core

@@ -1,0 +1,47 @@
+// request.hpp: one redirect as the user asked for it. Immutable once it is part of a transaction.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "elf/symbols.hpp"
+#include "objects/object_table.hpp"
+
+namespace shunt::core {
+
+/// Which objects' slots are meant. Requests with equal filters share one, so that it is evaluated once for each object.
+struct CallerFilter {
+  std::vector<std::string> callers;
+  std::vector<std::string> not_callers;
+  std::uintptr_t inside = 0;  // only the object that holds this address; 0: any
+  std::uintptr_t patch = 0;   // an address inside the patch, whose own slots lead to the originals; 0: no patch
+
+  bool operator==(const CallerFilter &) const = default;
+
+  /// Is this object a caller that was chosen? Allocates nothing.
+  [[nodiscard]] bool chooses(const Object &object) const;
+  /// Was the object asked for in particular, so that failing to read it is an error?
+  [[nodiscard]] bool names(const Object &object) const;
+  [[nodiscard]] bool is_patch(const Object &object) const { return patch != 0 && object.contains(patch); }
+};
+
+struct Request {
+  Request(std::string symbol_name, std::uintptr_t function) : symbol(std::move(symbol_name)), replacement(function) {}
+  Request(const Request &) = delete;
+  Request &operator=(const Request &) = delete;
+
+  const std::string symbol;
+  const SymbolName name{symbol.c_str()};
+  const std::uintptr_t replacement;
+  std::shared_ptr<const CallerFilter> filter;
+  std::string provider;  // glob; "" any
+  std::string version;   // "" any
+  std::uintptr_t *original_cell = nullptr;
+  bool is_optional = false;  // a patch's export that the user did not name: matching nothing is no error
+};
+
+using Requests = std::vector<std::shared_ptr<const Request>>;
+
+}  // namespace shunt::core

@@ -1,0 +1,103 @@
+#include "memory/protections.hpp"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace shunt::core {
+namespace {
+
+// linux/fs.h of Linux 6.11: older headers do not have it.
+struct ProcmapQuery {
+  std::uint64_t size, query_flags, query_addr;
+  std::uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
+  std::uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
+  std::uint64_t vma_name_addr, build_id_addr;
+};
+constexpr unsigned long kProcmapQuery = _IOWR('f', 17, ProcmapQuery);
+constexpr std::uint64_t kReadable = 1, kWritable = 2, kExecutable = 4;
+
+const char *parse_hex(const char *text, const char *end, std::uintptr_t &value) {
+  value = 0;
+  for (; text < end; ++text) {
+    if (*text >= '0' && *text <= '9')
+      value = value * 16 + static_cast<std::uintptr_t>(*text - '0');
+    else if (*text >= 'a' && *text <= 'f')
+      value = value * 16 + static_cast<std::uintptr_t>(*text - 'a' + 10);
+    else
+      break;
+  }
+  return text;
+}
+
+}  // namespace
+
+bool parse_maps(const char *text, std::size_t size, PageVector<Mapping> &mappings) {
+  const char *const end = text + size;
+  while (text < end) {
+    const char *line_end = std::find(text, end, '\n');
+    Mapping mapping;
+    const char *c = parse_hex(text, line_end, mapping.begin);
+    if (c < line_end && *c == '-') {
+      c = parse_hex(c + 1, line_end, mapping.end);
+      if (line_end - c >= 5 && *c == ' ' && mapping.begin < mapping.end) {
+        mapping.protection = (c[1] == 'r' ? PROT_READ : 0) | (c[2] == 'w' ? PROT_WRITE : 0) | (c[3] == 'x' ? PROT_EXEC : 0);
+        if (!mappings.push_back(mapping)) return false;
+      }
+    }
+    text = line_end < end ? line_end + 1 : end;
+  }
+  return true;
+}
+
+int Protections::at(std::uintptr_t address, Mapping &mapping) {
+  if (!maps_.is_open()) {
+    // Raw: open() is a function that users redirect.
+    maps_ = Fd(static_cast<int>(syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC)));
+    if (!maps_.is_open()) return -errno;
+  }
+  if (!has_read_all_) {
+    const int result = query(address, mapping);
+    if (result != -ENOTTY && result != -EINVAL && result != -ENOSYS) return result == -ENOENT ? -ENOMEM : result;
+    if (const int failed = read_all()) return failed;
+  }
+  const Mapping *found = std::upper_bound(all_.begin(), all_.end(), address,
+                                          [](std::uintptr_t value, const Mapping &m) { return value < m.end; });
+  if (found == all_.end() || address < found->begin) return -ENOMEM;
+  mapping = *found;
+  return 0;
+}
+
+int Protections::query(std::uintptr_t address, Mapping &mapping) {
+  ProcmapQuery query{};
+  query.size = sizeof query;
+  query.query_addr = address;
+  if (syscall(SYS_ioctl, maps_.get(), kProcmapQuery, &query) != 0) return -errno;
+  mapping = {query.vma_start, query.vma_end,
+             ((query.vma_flags & kReadable) != 0 ? PROT_READ : 0) | ((query.vma_flags & kWritable) != 0 ? PROT_WRITE : 0) |
+                 ((query.vma_flags & kExecutable) != 0 ? PROT_EXEC : 0)};
+  return 0;
+}
+
+int Protections::read_all() {
+  PageVector<char> text;
+  std::size_t filled = 0;
+  if (!text.reserve(std::size_t{256} << 10)) return -ENOMEM;
+  for (;;) {
+    if (filled == text.capacity() && !text.reserve(filled * 2)) return -ENOMEM;
+    const long got = syscall(SYS_read, maps_.get(), text.data() + filled, text.capacity() - filled);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -errno;
+    if (got == 0) break;
+    filled += static_cast<std::size_t>(got);
+  }
+  has_read_all_ = true;
+  return parse_maps(text.data(), filled, all_) ? 0 : -ENOMEM;
+}
+
+}  // namespace shunt::core

@@ -1,0 +1,197 @@
+#include "objects/object_table.hpp"
+
+#include <fcntl.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/glob.hpp"
+
+namespace shunt::core {
+namespace {
+
+const char *last_part(const char *path) {
+  const char *slash = std::strrchr(path, '/');
+  return slash != nullptr ? slash + 1 : path;
+}
+
+/// An address inside shunt's own object.
+std::uintptr_t own_address() { return reinterpret_cast<std::uintptr_t>(&own_address); }
+
+}  // namespace
+
+bool Object::matches(const char *glob) const {
+  return glob_matches(glob, path) || glob_matches(glob, last_part(path)) || (*soname != '\0' && glob_matches(glob, soname));
+}
+
+void ObjectTable::locked(Problem &problem, Entry work, void *context) {
+  struct Call {
+    ObjectTable &table;
+    Problem &problem;
+    Entry work;
+    void *context;
+  } call{*this, problem, work, context};
+  dl_iterate_phdr(
+      [](dl_phdr_info *info, std::size_t size, void *argument) {
+        auto &here = *static_cast<Call *>(argument);
+        here.table.refresh(*info, size, here.problem);
+        if (!here.problem) here.work(here.context, here.problem);
+        return 1;  // the first object's turn is all that is needed: the lock is held now
+      },
+      &call);
+}
+
+void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Problem &problem) {
+  const bool counted = info_size >= offsetof(dl_phdr_info, dlpi_subs) + sizeof info.dlpi_subs;
+  if (counted && !objects_.empty() && info.dlpi_adds == adds_ && info.dlpi_subs == subs_) return;
+  const bool removed = !counted || info.dlpi_subs != subs_;
+
+  // A second walk inside the first one's callback: the lock is recursive, and the list cannot change between the two.
+  raw_.clear();
+  const int failed = dl_iterate_phdr(
+      [](dl_phdr_info *one, std::size_t, void *argument) {
+        auto &raw = *static_cast<PageVector<Raw> *>(argument);
+        return raw.push_back({one->dlpi_addr, one->dlpi_phdr, one->dlpi_phnum, one->dlpi_name}) ? 0 : 1;
+      },
+      &raw_);
+  if (failed != 0 || !objects_.reserve(raw_.size()) || !previous_.reserve(raw_.size()) || !order_.reserve(raw_.size()))
+    return problem.set(Code::out_of_memory, "no memory for the list of loaded objects");
+
+  const std::size_t startup = objects_.empty() ? 0 : startup_count();
+  objects_.swap(previous_);
+  objects_.clear();
+  (void)objects_.reserve(raw_.size());
+  std::size_t old = 0;
+  for (std::size_t k = 0; k < raw_.size(); ++k) {
+    // Both lists are in load order, so what stayed is met in the same order.
+    std::size_t match = old;
+    const auto is_same = [&](const Object &object) {
+      return object.image.headers().data() == raw_[k].headers && object.image.base() == raw_[k].base &&
+             (object.is_executable || std::strcmp(object.path, raw_[k].path) == 0);
+    };
+    while (match < previous_.size() && !is_same(previous_[match])) ++match;
+    if (match == previous_.size()) {
+      if (!add(raw_[k], k == 0, problem)) break;
+      continue;
+    }
+    for (; old < match; ++old) arena_.free(previous_[old].index);
+    // After an unload the same file may lie at the same address anew: what was read from it then is not trusted.
+    if (removed && match >= startup) {
+      arena_.free(previous_[match].index);
+      const ObjectId id = previous_[match].id;
+      if (!add(raw_[k], false, problem)) break;
+      objects_.back().id = id;
+    } else {
+      (void)objects_.push_back(previous_[match]);
+    }
+    old = match + 1;
+  }
+  for (; old < previous_.size(); ++old) arena_.free(previous_[old].index);
+  previous_.clear();
+  if (problem) {  // start afresh next time
+    for (Object &object : objects_) arena_.free(object.index);
+    objects_.clear();
+    return;
+  }
+
+  order_.set_size(objects_.size());
+  for (std::uint32_t k = 0; k < objects_.size(); ++k) order_[k] = k;
+  std::sort(order_.begin(), order_.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return objects_[a].image.low() < objects_[b].image.low(); });
+  adds_ = info.dlpi_adds;
+  subs_ = info.dlpi_subs;
+  ++generation_;
+}
+
+bool ObjectTable::add(const Raw &raw, bool is_first, Problem &problem) {
+  Object object;
+  object.id = next_id_++;
+  object.is_executable = is_first;  // dl_iterate_phdr begins with the program itself
+  object.path = is_first ? executable_path() : names_.intern(raw.path);
+  if (object.path == nullptr || !objects_.reserve(objects_.size() + 1)) {
+    problem.set(Code::out_of_memory, "no memory for the list of loaded objects");
+    return false;
+  }
+  Problem malformed;
+  const std::span<const Elf64_Phdr> headers(raw.headers, raw.header_count);
+  object.image = Image::parse(raw.base, headers, malformed);
+  if (malformed) {
+    // Keep where it lies, so that its addresses are still known to be its own.
+    object.unreadable = names_.intern(malformed.message);
+    if (object.unreadable == nullptr) object.unreadable = "malformed";
+    object.image = Image::placed(raw.base, headers);
+  } else {
+    object.is_readable = true;
+    object.soname = object.image.soname();
+    object.is_vdso = object.contains(getauxval(AT_SYSINFO_EHDR));
+    object.is_own = !is_first && object.contains(own_address());
+  }
+  return objects_.push_back(object);
+}
+
+const char *ObjectTable::executable_path() {
+  char path[4096];
+  const long size = syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1);
+  path[size > 0 ? size : 0] = '\0';
+  return names_.intern(size > 0 ? path : "(executable)");
+}
+
+Object *ObjectTable::at(std::uintptr_t address) {
+  const std::uint32_t *above =
+      std::upper_bound(order_.begin(), order_.end(), address,
+                       [&](std::uintptr_t value, std::uint32_t k) { return value < objects_[k].image.low(); });
+  // Objects do not overlap, but a hole of one may hold another: look a little further down.
+  for (int steps = 0; above != order_.begin() && steps < 8; ++steps) {
+    Object &object = objects_[*--above];
+    if (object.contains(address)) return &object;
+  }
+  return nullptr;
+}
+
+Object *ObjectTable::with_id(ObjectId id) {
+  for (Object &object : in_load_order())
+    if (object.id == id) return &object;
+  return nullptr;
+}
+
+bool ObjectTable::have_index(Object &object, Problem &problem) {
+  if (!object.is_readable) return false;
+  if (object.index.starts != nullptr) return true;
+  Problem failed;
+  object.index = arena_.build(object.image, failed);
+  if (!failed) return true;
+  if (failed.code != Code::image_malformed) {
+    problem = failed;
+    return false;
+  }
+  object.is_readable = false;
+  object.unreadable = names_.intern(failed.message);
+  if (object.unreadable == nullptr) object.unreadable = "malformed";
+  return false;
+}
+
+std::size_t ObjectTable::position_of_needed(const char *name) const {
+  for (std::size_t k = 0; k < objects_.size(); ++k)
+    if (std::strcmp(objects_[k].soname, name) == 0 || std::strcmp(last_part(objects_[k].path), name) == 0) return k;
+  return objects_.size();
+}
+
+/// glibc lists what came with the program first: the program, what LD_PRELOAD names, then what those need, breadth first.
+/// Objects loaded later follow. So the start-up objects are the shortest front part of the list that needs nothing behind it.
+std::size_t ObjectTable::startup_count() {
+  if (startup_count_ != 0) return startup_count_;
+  std::size_t end = 1;
+  for (std::size_t k = 0; k < end && k < objects_.size(); ++k) {
+    for (std::size_t n = 0;; ++n) {
+      const char *needed = objects_[k].image.needed(n);
+      if (needed == nullptr) break;
+      const std::size_t position = position_of_needed(needed);
+      if (position < objects_.size()) end = std::max(end, position + 1);
+    }
+  }
+  return startup_count_ = std::min(end, objects_.size());
+}
+
+}  // namespace shunt::core

@@ -1,0 +1,96 @@
+// object_table.hpp: the loaded objects of this process, kept in step with the dynamic linker.
+//
+// Work on objects happens inside while_locked(): the loader's lock is held there (by running in a dl_iterate_phdr callback),
+// so no object is unmapped under our hands. What must NOT be called there: malloc and everything that may call it, and
+// anything that waits for another thread. A replaced malloc may hold its own lock and wait for the loader's, for example to
+// take a backtrace; that would be a deadlock (e12).
+//
+// dl_iterate_phdr reports counters of objects added and removed, so that nothing is read anew while they stand still.
+#pragma once
+
+#include <link.h>
+
+#include <cstdint>
+#include <span>
+
+#include "base/error.hpp"
+#include "base/page_vector.hpp"
+#include "elf/image.hpp"
+#include "objects/import_index.hpp"
+#include "objects/interner.hpp"
+
+namespace shunt::core {
+
+/// Names one loading of an object: the same file loaded again has another one, as far as that can be told.
+using ObjectId = std::uint64_t;
+
+struct Object {
+  ObjectId id = 0;
+  const char *path = "";    // interned; of the executable: its file
+  const char *soname = "";  // lies in the image
+  Image image;
+  ImportIndex index;            // built on first use
+  bool is_executable = false;   // of the program itself
+  bool is_own = false;          // shunt's own shared library
+  bool is_vdso = false;         // the kernel's; libc finds its functions in its own way, the dynamic linker never
+  bool is_readable = false;     // image could be parsed
+  const char *unreadable = "";  // why not; static
+
+  [[nodiscard]] bool contains(std::uintptr_t address) const { return image.segment_at(address) != nullptr; }
+  /// Does the glob match the soname, the path, or the last part of the path?
+  [[nodiscard]] bool matches(const char *glob) const;
+};
+
+class ObjectTable {
+ public:
+  /// Runs `work(problem)` with the loader's lock held and the table up to date. When the table cannot be brought up to
+  /// date, `work` is not run and the problem says why.
+  template <class Work>
+  void while_locked(Problem &problem, Work work) {
+    locked(
+        problem, [](void *context, Problem &p) { (*static_cast<Work *>(context))(p); }, &work);
+  }
+
+  // All of these only inside while_locked().
+  [[nodiscard]] std::span<Object> in_load_order() { return {objects_.data(), objects_.size()}; }
+  [[nodiscard]] std::span<const std::uint32_t> by_address() const { return {order_.data(), order_.size()}; }
+  Object &operator[](std::size_t position) { return objects_[position]; }
+  /// The object that holds an address, or NULL.
+  Object *at(std::uintptr_t address);
+  Object *with_id(ObjectId id);
+  /// Builds the object's index if that has not been done. False (with the reason in `unreadable`) when it cannot be.
+  bool have_index(Object &object, Problem &problem);
+  /// How many objects, counted in load order, came with the program and are never unloaded.
+  std::size_t startup_count();
+  /// The position of an object that DT_NEEDED names, or the number of objects.
+  [[nodiscard]] std::size_t position_of_needed(const char *name) const;
+
+  /// Memory that the indexes take now.
+  [[nodiscard]] std::size_t index_bytes() const { return arena_.bytes_used(); }
+  /// Changes whenever an object was loaded or unloaded.
+  [[nodiscard]] std::uint64_t generation() const { return generation_; }
+
+ private:
+  struct Raw {
+    std::uintptr_t base;
+    const Elf64_Phdr *headers;
+    std::uint32_t header_count;
+    const char *path;
+  };
+  using Entry = void (*)(void *context, Problem &problem);
+  void locked(Problem &problem, Entry work, void *context);
+  void refresh(const dl_phdr_info &info, std::size_t info_size, Problem &problem);
+  bool add(const Raw &raw, bool is_first, Problem &problem);
+  const char *executable_path();
+
+  PageVector<Object> objects_, previous_;
+  PageVector<std::uint32_t> order_;
+  PageVector<Raw> raw_;
+  IndexArena arena_;
+  Interner names_;
+  std::uint64_t adds_ = 0, subs_ = 0, generation_ = 0;
+  ObjectId next_id_ = 1;
+  std::size_t startup_count_ = 0;
+};
+
+}  // namespace shunt::core

@@ -1,0 +1,24 @@
+// environment.hpp: what the shim is told by the environment. Ignored where the program runs with more rights than its user
+// (secure_getenv): there the dynamic linker drops most of LD_PRELOAD as well.
+#pragma once
+
+#include <shunt/shunt.h>
+
+#include <string>
+#include <vector>
+
+namespace shunt::preload {
+
+struct Environment {
+  std::vector<std::string> patches;  // SHUNT_PATCH=a.so:b.so
+  std::string folder;                // SHUNT_DIR
+  int signal = 0;                    // SHUNT_SIGNAL=USR2 (SIGUSR2 and a number do as well); 0: none
+  bool logs = false;                 // SHUNT_LOG=level[:file]
+  shunt_log_level log_level = SHUNT_LOG_WARNING;
+  std::string log_file;  // "": stderr
+  std::vector<std::string> complaints;  // what could not be understood
+};
+
+Environment read_environment();
+
+}  // namespace shunt::preload
