@@ -164,7 +164,8 @@ class Change {
 
   Result<void> revert() {
     shunt_error *error = nullptr;
-    return detail::done(shunt_change_revert(change_.get(), &error), error);
+    const shunt_code code = shunt_change_revert(change_.get(), &error);
+    return detail::done(code, error);
   }
   /// Leaves the change in place for the life of the process.
   void keep() { change_.reset(); }
@@ -324,11 +325,13 @@ class Patch {
   }
   Result<void> apply() {
     shunt_error *error = nullptr;
-    return detail::done(shunt_patch_apply(patch_.get(), &error), error);
+    const shunt_code code = shunt_patch_apply(patch_.get(), &error);
+    return detail::done(code, error);
   }
   Result<void> revert() {
     shunt_error *error = nullptr;
-    return detail::done(shunt_patch_revert(patch_.get(), &error), error);
+    const shunt_code code = shunt_patch_revert(patch_.get(), &error);
+    return detail::done(code, error);
   }
   void keep() { patch_.reset(); }
   [[nodiscard]] bool is_applied() const { return shunt_patch_change(patch_.get()) != nullptr; }

@@ -15,9 +15,9 @@ using shunt::core::Code;
 using shunt::core::Done;
 using shunt::core::Engine;
 using shunt::core::Error;
+using shunt::core::make_error;
 using shunt::core::Request;
 using shunt::core::Result;
-using shunt::core::make_error;
 
 namespace {
 
@@ -67,10 +67,12 @@ bool read_options(const Options *given, Options &options) {
 }
 
 shunt_code bad_options(shunt_error **error) {
-  return fail(error, make_error(Code::invalid_argument, "the size of the options is not one that this version of shunt knows"));
+  return fail(
+      error, make_error(Code::invalid_argument, "the size of the options is not one that this version of shunt knows"));
 }
 
-shunt_code add(shunt_transaction &transaction, const char *symbol, void *replacement, const shunt_options *given, shunt_error **error) {
+shunt_code add(shunt_transaction &transaction, const char *symbol, void *replacement, const shunt_options *given,
+               shunt_error **error) {
   if (symbol == nullptr || *symbol == '\0') return missing(error, "the symbol");
   if (replacement == nullptr) return missing(error, "the replacement");
   shunt_options options;
@@ -83,7 +85,8 @@ shunt_code add(shunt_transaction &transaction, const char *symbol, void *replace
                                    reinterpret_cast<std::uintptr_t>(options.caller_at), 0};
   for (const auto &other : transaction.requests)
     if (*other->filter == filter) request->filter = other->filter;
-  if (request->filter == nullptr) request->filter = std::make_shared<const shunt::core::CallerFilter>(std::move(filter));
+  if (request->filter == nullptr)
+    request->filter = std::make_shared<const shunt::core::CallerFilter>(std::move(filter));
   if (options.provider != nullptr) request->provider = options.provider;
   if (options.version != nullptr) request->version = options.version;
   request->original_cell = reinterpret_cast<std::uintptr_t *>(options.original);
@@ -92,7 +95,8 @@ shunt_code add(shunt_transaction &transaction, const char *symbol, void *replace
 }
 
 shunt_code apply(const shunt_transaction &transaction, shunt_change **change, shunt_error **error) {
-  if (transaction.requests.empty()) return fail(error, make_error(Code::invalid_argument, "the transaction has no redirect"));
+  if (transaction.requests.empty())
+    return fail(error, make_error(Code::invalid_argument, "the transaction has no redirect"));
   auto handle = std::make_unique<shunt_change>();
   auto applied = Engine::instance().apply(transaction.requests);
   if (!applied) return fail(error, std::move(applied.error()));
@@ -183,14 +187,16 @@ shunt_code shunt_transaction_plan(const shunt_transaction *transaction, shunt_pl
   return guarded(error, [&] {
     if (transaction == nullptr || plan == nullptr) return missing(error, "the transaction or the place for the plan");
     *plan = nullptr;
-    if (transaction->requests.empty()) return fail(error, make_error(Code::invalid_argument, "the transaction has no redirect"));
+    if (transaction->requests.empty())
+      return fail(error, make_error(Code::invalid_argument, "the transaction has no redirect"));
     return wrap_plan(Engine::instance().plan(transaction->requests), plan, error);
   });
 }
 
 shunt_code shunt_transaction_apply(const shunt_transaction *transaction, shunt_change **change, shunt_error **error) {
   return guarded(error, [&] {
-    if (transaction == nullptr || change == nullptr) return missing(error, "the transaction or the place for the change");
+    if (transaction == nullptr || change == nullptr)
+      return missing(error, "the transaction or the place for the change");
     *change = nullptr;
     return apply(*transaction, change, error);
   });
@@ -199,19 +205,17 @@ shunt_code shunt_transaction_apply(const shunt_transaction *transaction, shunt_c
 // ---- plans
 
 size_t shunt_plan_redirects(const shunt_plan *plan) { return plan != nullptr ? plan->plan->requests.size() : 0; }
-size_t shunt_plan_slots(const shunt_plan *plan) { return plan != nullptr ? plan->plan->written_slots : 0; }
+size_t shunt_plan_slots(const shunt_plan *plan) { return plan != nullptr ? plan->plan->slots.size() : 0; }
 
 shunt_code shunt_plan_slot(const shunt_plan *plan, size_t k, shunt_slot_info *info) {
   if (plan == nullptr || info == nullptr) return SHUNT_E_invalid_argument;
-  for (const shunt::core::Run &run : plan->plan->runs) {
-    for (std::uint32_t s = run.first; s < run.first + run.count; ++s) {
-      const shunt::core::Slot &slot = plan->plan->slots[s];
-      if (slot.is_self || k-- != 0) continue;
-      *info = {run.path, shunt::core::arch::kind_name(slot.kind), slot.address, slot.before, slot.redirect, slot.is_lazy};
-      return SHUNT_OK;
-    }
-  }
-  return SHUNT_E_invalid_argument;
+  const shunt::core::Plan &made = *plan->plan;
+  if (k >= made.slots.size()) return SHUNT_E_invalid_argument;
+  const shunt::core::Slot &slot = made.slots[k];
+  const auto span = std::find_if(made.spans.begin(), made.spans.end(),
+                                 [&](const shunt::core::Span &one) { return k < one.first + std::size_t{one.count}; });
+  *info = {span->path, shunt::core::arch::kind_name(slot.kind), slot.address, slot.before, slot.redirect, slot.is_lazy ? 1 : 0};
+  return SHUNT_OK;
 }
 
 const char *shunt_plan_symbol(const shunt_plan *plan, size_t k) {
@@ -257,8 +261,10 @@ void shunt_change_free(shunt_change *change) {
   delete change;
 }
 
-int shunt_change_is_applied(const shunt_change *change) { return change != nullptr && change->change->is_applied ? 1 : 0; }
-size_t shunt_change_slots(const shunt_change *change) { return change != nullptr ? change->change->written_slots : 0; }
+int shunt_change_is_applied(const shunt_change *change) {
+  return change != nullptr && change->change->is_applied ? 1 : 0;
+}
+size_t shunt_change_slots(const shunt_change *change) { return change != nullptr ? change->change->slots.size() : 0; }
 size_t shunt_change_conflicts(const shunt_change *change) {
   return change != nullptr ? Engine::instance().conflicts(*change->change) : 0;
 }
@@ -269,13 +275,15 @@ void *shunt_original(const shunt_change *change, size_t k) {
 
 // ---- patches
 
-shunt_code shunt_patch_load(const char *path, const shunt_patch_options *options, shunt_patch **patch, shunt_error **error) {
+shunt_code shunt_patch_load(const char *path, const shunt_patch_options *options, shunt_patch **patch,
+                            shunt_error **error) {
   return guarded(error, [&] {
     if (path == nullptr) return missing(error, "the path of the patch");
     const shunt::core::Fd fd(open(path, O_RDONLY | O_CLOEXEC));
     if (!fd.is_open()) {
       const int number = errno;
-      Error failed = make_error(Code::patch_unreadable, "%s cannot be opened: %s", path, shunt::core::errno_text(number).c_str());
+      Error failed =
+          make_error(Code::patch_unreadable, "%s cannot be opened: %s", path, shunt::core::errno_text(number).c_str());
       failed.object = path;
       failed.sys_errno = number;
       return fail(error, std::move(failed));
@@ -284,16 +292,18 @@ shunt_code shunt_patch_load(const char *path, const shunt_patch_options *options
   });
 }
 
-shunt_code shunt_patch_load_fd(int fd, const char *name, const shunt_patch_options *given, shunt_patch **patch, shunt_error **error) {
+shunt_code shunt_patch_load_fd(int fd, const char *name, const shunt_patch_options *given, shunt_patch **patch,
+                               shunt_error **error) {
   return guarded(error, [&] {
     if (name == nullptr || patch == nullptr) return missing(error, "the name of the patch or the place for it");
     *patch = nullptr;
     shunt_patch_options options;
     if (!read_options(given, options)) return bad_options(error);
     auto handle = std::make_unique<shunt_patch>();
-    auto loaded = shunt::core::Patch::load(
-        fd, name,
-        {strings(options.symbols), strings(options.callers), strings(options.not_callers), options.provider != nullptr ? options.provider : ""});
+    auto loaded =
+        shunt::core::Patch::load(fd, name,
+                                 {strings(options.symbols), strings(options.callers), strings(options.not_callers),
+                                  options.provider != nullptr ? options.provider : ""});
     if (!loaded) return fail(error, std::move(loaded.error()));
     handle->patch = std::move(*loaded);
     *patch = handle.release();

@@ -14,10 +14,14 @@ enum class RelocKind : std::uint8_t {
 
 constexpr const char *kind_name(RelocKind kind) {
   switch (kind) {
-    case RelocKind::jump_slot: return "jump_slot";
-    case RelocKind::glob_dat: return "glob_dat";
-    case RelocKind::absolute: return "absolute";
-    case RelocKind::other: break;
+    case RelocKind::jump_slot:
+      return "jump_slot";
+    case RelocKind::glob_dat:
+      return "glob_dat";
+    case RelocKind::absolute:
+      return "absolute";
+    case RelocKind::other:
+      break;
   }
   return "other";
 }

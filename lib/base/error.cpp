@@ -8,9 +8,11 @@ namespace shunt::core {
 
 const char *code_name(Code code) {
   switch (code) {
-    case Code::ok: return "ok";
+    case Code::ok:
+      return "ok";
 #define SHUNT_ERROR(name, number, summary) \
-  case Code::name: return #name;
+  case Code::name:                         \
+    return #name;
 #include <shunt/errors.def>
 #undef SHUNT_ERROR
   }
@@ -19,9 +21,11 @@ const char *code_name(Code code) {
 
 const char *code_text(Code code) {
   switch (code) {
-    case Code::ok: return "done";
+    case Code::ok:
+      return "done";
 #define SHUNT_ERROR(name, number, summary) \
-  case Code::name: return summary;
+  case Code::name:                         \
+    return summary;
 #include <shunt/errors.def>
 #undef SHUNT_ERROR
   }

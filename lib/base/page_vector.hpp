@@ -33,7 +33,8 @@ class PageVector {
     if (count <= capacity()) return true;
     const std::size_t page = sys::page_size();
     const std::size_t bytes = (std::max(count * sizeof(T), 2 * bytes_) + page - 1) / page * page;
-    void *grown = data_ == nullptr ? sys::map_anonymous(bytes, bytes <= kPopulateUpTo) : sys::remap(data_, bytes_, bytes);
+    void *grown =
+        data_ == nullptr ? sys::map_anonymous(bytes, bytes <= kPopulateUpTo) : sys::remap(data_, bytes_, bytes);
     if (grown == nullptr) return false;
     data_ = static_cast<T *>(grown);
     bytes_ = bytes;
@@ -48,6 +49,13 @@ class PageVector {
     if (!reserve(values.size())) return false;
     if (!values.empty()) std::memcpy(static_cast<void *>(data_), values.data(), values.size_bytes());
     size_ = values.size();
+    return true;
+  }
+  /// `count` items that are all zero bytes.
+  [[nodiscard]] bool assign_zero(std::size_t count) {
+    if (!reserve(count)) return false;
+    if (count > 0) std::memset(static_cast<void *>(data_), 0, count * sizeof(T));
+    size_ = count;
     return true;
   }
   void clear() { size_ = 0; }

@@ -52,8 +52,9 @@ Result<FileImage> FileImage::read(int fd, const char *name) {
   const unsigned char byte_order = std::endian::native == std::endian::little ? ELFDATA2LSB : ELFDATA2MSB;
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != byte_order ||
       header.e_machine != arch::Native::kMachine) {
-    Error error = make_error(Code::patch_architecture, "%s is for another architecture (ELF class %d, machine %d); this process is %s",
-                             name, header.e_ident[EI_CLASS], header.e_machine, arch::Native::kName);
+    Error error = make_error(Code::patch_architecture,
+                             "%s is for another architecture (ELF class %d, machine %d); this process is %s", name,
+                             header.e_ident[EI_CLASS], header.e_machine, arch::Native::kName);
     error.object = name;
     return error;
   }
@@ -69,17 +70,18 @@ Result<FileImage> FileImage::read(int fd, const char *name) {
   std::uint64_t low = UINT64_MAX, high = 0;
   for (const Elf64_Phdr &segment : *file.headers_) {
     if (segment.p_type != PT_LOAD) continue;
-    if (segment.p_filesz > segment.p_memsz || segment.p_offset > file_size || segment.p_filesz > file_size - segment.p_offset)
+    if (segment.p_filesz > segment.p_memsz || segment.p_offset > file_size ||
+        segment.p_filesz > file_size - segment.p_offset)
       return malformed(name, "a segment reaches outside the file (is it truncated?)");
-    if (segment.p_vaddr > kMaximumSize || segment.p_memsz > kMaximumSize) return malformed(name, "a segment is larger than 1 GiB");
+    if (segment.p_vaddr > kMaximumSize || segment.p_memsz > kMaximumSize)
+      return malformed(name, "a segment is larger than 1 GiB");
     low = std::min(low, segment.p_vaddr);
     high = std::max(high, segment.p_vaddr + segment.p_memsz);
   }
   if (high == 0) return malformed(name, "it has no PT_LOAD segment");
   constexpr std::uint64_t kWord = 16;  // keeps every table as aligned as it is in the file
   low = low / kWord * kWord;
-  if (!file.memory_.reserve(high - low))
-    return make_error(Code::out_of_memory, "no memory to look at %s", name);
+  if (!file.memory_.reserve(high - low)) return make_error(Code::out_of_memory, "no memory to look at %s", name);
   file.memory_.set_size(high - low);
   for (const Elf64_Phdr &segment : *file.headers_)
     if (segment.p_type == PT_LOAD &&

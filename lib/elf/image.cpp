@@ -58,26 +58,66 @@ void Image::read_dynamic(Problem &problem) {
   for (const Elf64_Dyn &entry : std::span(dynamic_, dynamic_count_)) {
     const std::uint64_t value = entry.d_un.d_val;
     switch (entry.d_tag) {
-      case DT_STRTAB: strings = address_of(value); break;
-      case DT_STRSZ: strings_size = value; break;
-      case DT_SYMTAB: symbols = address_of(value); break;
-      case DT_GNU_HASH: gnu_hash = address_of(value); break;
-      case DT_HASH: sysv_hash = address_of(value); break;
-      case DT_VERSYM: versym = address_of(value); break;
-      case DT_VERNEED: verneed = address_of(value); break;
-      case DT_VERNEEDNUM: versions_.needs_count = static_cast<std::uint32_t>(value); break;
-      case DT_VERDEF: verdef = address_of(value); break;
-      case DT_VERDEFNUM: versions_.definitions_count = static_cast<std::uint32_t>(value); break;
-      case DT_RELA: rela = address_of(value); break;
-      case DT_RELASZ: rela_size = value; break;
-      case DT_REL: rel = address_of(value); break;
-      case DT_RELSZ: rel_size = value; break;
-      case DT_JMPREL: jmprel = address_of(value); break;
-      case DT_PLTRELSZ: jmprel_size = value; break;
-      case DT_PLTREL: plt_kind = value; break;
-      case DT_SONAME: soname_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(value, UINT32_MAX)); break;
-      case DT_SYMBOLIC: symbolic_ = true; break;
-      case DT_TEXTREL: text_relocations_ = true; break;
+      case DT_STRTAB:
+        strings = address_of(value);
+        break;
+      case DT_STRSZ:
+        strings_size = value;
+        break;
+      case DT_SYMTAB:
+        symbols = address_of(value);
+        break;
+      case DT_GNU_HASH:
+        gnu_hash = address_of(value);
+        break;
+      case DT_HASH:
+        sysv_hash = address_of(value);
+        break;
+      case DT_VERSYM:
+        versym = address_of(value);
+        break;
+      case DT_VERNEED:
+        verneed = address_of(value);
+        break;
+      case DT_VERNEEDNUM:
+        versions_.needs_count = static_cast<std::uint32_t>(value);
+        break;
+      case DT_VERDEF:
+        verdef = address_of(value);
+        break;
+      case DT_VERDEFNUM:
+        versions_.definitions_count = static_cast<std::uint32_t>(value);
+        break;
+      case DT_RELA:
+        rela = address_of(value);
+        break;
+      case DT_RELASZ:
+        rela_size = value;
+        break;
+      case DT_REL:
+        rel = address_of(value);
+        break;
+      case DT_RELSZ:
+        rel_size = value;
+        break;
+      case DT_JMPREL:
+        jmprel = address_of(value);
+        break;
+      case DT_PLTRELSZ:
+        jmprel_size = value;
+        break;
+      case DT_PLTREL:
+        plt_kind = value;
+        break;
+      case DT_SONAME:
+        soname_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(value, UINT32_MAX));
+        break;
+      case DT_SYMBOLIC:
+        symbolic_ = true;
+        break;
+      case DT_TEXTREL:
+        text_relocations_ = true;
+        break;
       case DT_FLAGS:
         symbolic_ = symbolic_ || (value & DF_SYMBOLIC) != 0;
         text_relocations_ = text_relocations_ || (value & DF_TEXTREL) != 0;
@@ -91,7 +131,8 @@ void Image::read_dynamic(Problem &problem) {
       case DT_RELENT:
         if (value != sizeof(Elf64_Rel)) problem.set(Code::image_malformed, "DT_RELENT has an unknown size");
         break;
-      default: break;
+      default:
+        break;
     }
   }
 
@@ -110,7 +151,8 @@ void Image::read_dynamic(Problem &problem) {
       return problem.set(Code::image_malformed, "the symbol table lies outside the segments");
     if (strings > symbols) end = std::min(end, strings);
     symbols_ = reinterpret_cast<const Elf64_Sym *>(symbols);
-    symbol_limit_ = static_cast<std::uint32_t>(std::min<std::uint64_t>((end - symbols) / sizeof(Elf64_Sym), UINT32_MAX));
+    symbol_limit_ =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>((end - symbols) / sizeof(Elf64_Sym), UINT32_MAX));
   }
 
   // Some linkers let DT_RELASZ include the PLT's relocations: each is to be counted once.
@@ -143,15 +185,15 @@ void Image::set_table(unsigned k, std::uintptr_t value, std::uint64_t size, bool
   const std::size_t entry = with_addend ? sizeof(Elf64_Rela) : sizeof(Elf64_Rel);
   if (size % entry != 0 || size / entry >= (1U << 30))
     return problem.set(Code::image_malformed, "a relocation table has an impossible size");
-  const bool readable = with_addend ? at<Elf64_Rela>(value, size / entry) != nullptr
-                                    : at<Elf64_Rel>(value, size / entry) != nullptr;
+  const bool readable =
+      with_addend ? at<Elf64_Rela>(value, size / entry) != nullptr : at<Elf64_Rel>(value, size / entry) != nullptr;
   if (!readable) return problem.set(Code::image_malformed, "a relocation table reaches outside its segment");
   tables_[k] = {reinterpret_cast<const void *>(value), static_cast<std::uint32_t>(size / entry), with_addend};
 }
 
 Relocation Image::relocation(RelocationRef ref) const {
-  const Table &table = tables_[ref >> 30];
-  const std::uint32_t position = ref & ((1U << 30) - 1);
+  const Table &table = tables_[ref >> kTableShift];
+  const std::uint32_t position = ref & ((1U << kTableShift) - 1);
   if (table.with_addend) {
     const Elf64_Rela &entry = static_cast<const Elf64_Rela *>(table.entries)[position];
     return {base_ + entry.r_offset, entry.r_addend, static_cast<std::uint32_t>(ELF64_R_SYM(entry.r_info)),
@@ -166,7 +208,8 @@ const Elf64_Phdr *Image::segment_at(std::uintptr_t address, std::size_t size) co
   for (const Elf64_Phdr &header : headers_) {
     if (header.p_type != PT_LOAD) continue;
     const std::uintptr_t begin = base_ + header.p_vaddr;
-    if (address >= begin && address - begin <= header.p_memsz && size <= header.p_memsz - (address - begin)) return &header;
+    if (address >= begin && address - begin <= header.p_memsz && size <= header.p_memsz - (address - begin))
+      return &header;
   }
   return nullptr;
 }
@@ -215,7 +258,8 @@ std::span<const std::uint8_t> Image::build_id() const {
       const std::uint64_t text_at = name_at + padded(note->n_namesz);
       const std::uint64_t next = text_at + padded(note->n_descsz);
       if (text_at + note->n_descsz > header.p_memsz) break;
-      if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && std::equal(bytes + name_at, bytes + name_at + 4, "GNU"))
+      if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
+          std::equal(bytes + name_at, bytes + name_at + 4, "GNU"))
         return {bytes + text_at, note->n_descsz};
       if (next > header.p_memsz) break;
       offset = next;

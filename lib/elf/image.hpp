@@ -64,7 +64,9 @@ class Image {
   /// `index` must be below symbol_limit().
   [[nodiscard]] const Elf64_Sym &symbol(std::uint32_t index) const { return symbols_[index]; }
   /// The string at an offset of the string table, or "" when it lies outside.
-  [[nodiscard]] const char *string(std::uint32_t offset) const { return offset < strings_size_ ? strings_ + offset : ""; }
+  [[nodiscard]] const char *string(std::uint32_t offset) const {
+    return offset < strings_size_ ? strings_ + offset : "";
+  }
   [[nodiscard]] const char *symbol_name(std::uint32_t index) const { return string(symbols_[index].st_name); }
   /// Up to here bytes may be read when a name is taken in words.
   [[nodiscard]] const char *strings_readable_end() const { return strings_readable_end_; }
@@ -76,6 +78,7 @@ class Image {
   // Relocations: three tables (DT_RELA, DT_JMPREL, DT_REL), addressed by a reference that fits 32 bits.
   static constexpr unsigned kTables = 3;
   using RelocationRef = std::uint32_t;  // table in the upper 2 bits, position in the lower 30
+  static constexpr unsigned kTableShift = 30;
   struct Table {
     const void *entries = nullptr;
     std::uint32_t count = 0;

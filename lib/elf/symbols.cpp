@@ -1,7 +1,6 @@
 #include "elf/symbols.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "elf/name_hash.hpp"
@@ -21,7 +20,7 @@ void for_each_candidate(const Image &image, const SymbolName &name, Visit visit)
   if (const std::uint32_t *header = image.gnu_hash()) {
     const std::uint32_t buckets = header[0], first = header[1], words = header[2], shift = header[3];
     const auto *bloom = image.at<std::uint64_t>(reinterpret_cast<std::uintptr_t>(header + 4), words);
-    if (buckets == 0 || !std::has_single_bit(words) || bloom == nullptr || shift >= 32) return;
+    if (buckets == 0 || words == 0 || (words & (words - 1)) != 0 || bloom == nullptr || shift >= 32) return;
     const std::uint64_t word = bloom[(name.gnu_hash / 64) & (words - 1)];
     const std::uint64_t mask =
         (std::uint64_t{1} << (name.gnu_hash % 64)) | (std::uint64_t{1} << ((name.gnu_hash >> shift) % 64));
@@ -29,8 +28,8 @@ void for_each_candidate(const Image &image, const SymbolName &name, Visit visit)
     const auto *bucket = image.at<std::uint32_t>(reinterpret_cast<std::uintptr_t>(bloom + words), buckets);
     if (bucket == nullptr) return;
     for (std::uint32_t index = bucket[name.gnu_hash % buckets]; index >= first && index < limit; ++index) {
-      const auto *hash =
-          image.at<std::uint32_t>(reinterpret_cast<std::uintptr_t>(bucket + buckets) + std::uint64_t{index - first} * 4);
+      const auto *hash = image.at<std::uint32_t>(reinterpret_cast<std::uintptr_t>(bucket + buckets) +
+                                                 std::uint64_t{index - first} * 4);
       if (hash == nullptr) return;
       if ((*hash | 1) == (name.gnu_hash | 1) && same_name(index) && visit(index)) return;
       if ((*hash & 1) != 0) return;
@@ -65,7 +64,8 @@ bool is_offered(const Elf64_Sym &symbol) {
 
 Elf64_Half version_index(const Image &image, std::uint32_t symbol) {
   const Image::Versions &versions = image.versions();
-  return versions.symbols != nullptr && symbol < image.symbol_limit() ? versions.symbols[symbol] : Elf64_Half{VER_NDX_GLOBAL};
+  return versions.symbols != nullptr && symbol < image.symbol_limit() ? versions.symbols[symbol]
+                                                                      : Elf64_Half{VER_NDX_GLOBAL};
 }
 
 const char *definition_version_name(const Image &image, Elf64_Half wanted) {
@@ -162,7 +162,8 @@ std::uintptr_t canonical_plt_address(const Image &image, const SymbolName &name)
   std::uintptr_t address = 0;
   for_each_candidate(image, name, [&](std::uint32_t index) {
     const Elf64_Sym &symbol = image.symbol(index);
-    if (!is_defined(symbol) && symbol.st_value != 0 && symbol_type(symbol) == STT_FUNC) address = image.symbol_address(symbol);
+    if (!is_defined(symbol) && symbol.st_value != 0 && symbol_type(symbol) == STT_FUNC)
+      address = image.symbol_address(symbol);
     return address != 0;
   });
   return address;

@@ -20,16 +20,28 @@ const char *plural(std::uint32_t count) { return count == 1 ? "" : "s"; }
 
 const char *reason(Beside what) {
   switch (what) {
-    case Beside::other_version: return "ask for another version: left alone";
-    case Beside::other_provider: return "are bound to another provider: left alone";
-    case Beside::unprovided: return "are weak imports that nobody provides: left alone";
-    case Beside::canonical: return "hold the program's own PLT entry: reached through the program's slot";
-    case Beside::unaligned: return "are not aligned to a word: not reached";
-    case Beside::text: return "lie in code (text relocations): not reached";
-    case Beside::foreign: return "held no definition of the symbol (another tool's hook?): taken, and given back on revert";
-    case Beside::layered: return "held a layer of shunt below this one";
-    case Beside::lazy: return "were not bound yet";
-    case Beside::kCount: break;
+    case Beside::other_version:
+      return "ask for another version: left alone";
+    case Beside::other_provider:
+      return "are bound to another provider: left alone";
+    case Beside::unprovided:
+      return "are weak imports that nobody provides: left alone";
+    case Beside::canonical:
+      return "hold the program's own PLT entry: reached through the program's slot";
+    case Beside::unaligned:
+      return "are not aligned to a word: not reached";
+    case Beside::text:
+      return "lie in code (text relocations): not reached";
+    case Beside::addend:
+      return "point behind the function, not to it: not reached";
+    case Beside::foreign:
+      return "held no definition of the symbol (another tool's hook?): taken, and given back on revert";
+    case Beside::layered:
+      return "held a layer of shunt below this one";
+    case Beside::lazy:
+      return "were not bound yet";
+    case Beside::kCount:
+      break;
   }
   return "";
 }

@@ -5,23 +5,9 @@
 #include <algorithm>
 
 #include "base/log.hpp"
-#include "engine/planner.hpp"
+#include "engine/writer.hpp"
 
 namespace shunt::core {
-namespace {
-
-/// Opens the pages of all runs whose slots `wanted(slot)`, one object after the other.
-bool open_runs(WriteWindows &windows, const PageVector<Slot> &slots, const PageVector<Run> &runs, Problem &problem) {
-  for (const Run &run : runs) {
-    if (run.count == 0) continue;
-    const Slot *first = slots.data() + run.first;
-    if (!windows.open(run.count, [first](std::size_t k) { return first[k].address; }, run.path, problem)) return false;
-  }
-  return true;
-}
-
-}  // namespace
-
 // ---- one at a time ---------------------------------------------------------------------------------------------------
 
 Engine &Engine::instance() {
@@ -89,7 +75,7 @@ Result<std::unique_ptr<Plan>> Engine::plan(const Requests &requests) {
 }
 
 void Engine::make_plan(Plan &plan, Problem &problem) {
-  Planner planner(objects_, layers_, patches_, plan);
+  Planner planner(objects_, layers_, names_, patches_, plan);
   objects_.while_locked(problem, [&](Problem &inner) { planner.run(inner); });
 }
 
@@ -98,7 +84,7 @@ void Engine::finish_plan(Plan &plan) {
   for (std::uint32_t k = 0; k < plan.requests.size(); ++k) {
     PlannedRedirect &redirect = plan.redirects[k];
     const std::vector<Layer> &layers = layers_.over(plan.requests[k]->symbol);
-    if (redirect.slots > 0)
+    if (redirect.slots > 0 && !layers.empty())
       redirect.original = Layers::original_over(layers, layers.size(), plan.slots, k, redirect.function);
   }
 }
@@ -114,16 +100,13 @@ Result<std::unique_ptr<Change>> Engine::apply(const Requests &requests) {
   settle();
   make_plan(plan, problem);
   if (problem) return problem.to_error();
-  if (plan.written_slots == 0) return make_error(Code::patch_matches_nothing, "nothing to redirect");
+  if (plan.slots.empty()) return make_error(Code::patch_matches_nothing, "nothing to redirect");
   finish_plan(plan);
   auto change = std::make_unique<Change>();
   change->slots.swap(plan.slots);
-  change->runs.swap(plan.runs);
-  change->written_slots = plan.written_slots;
-  for (std::size_t k = 0; k < plan.requests.size(); ++k)
-    change->redirects.push_back(
-        {plan.requests[k], plan.redirects[k].function, plan.redirects[k].provider, plan.redirects[k].original});
-  return commit_prepared(std::move(change), plan.generation);
+  change->self_slots.swap(plan.self_slots);
+  change->spans.swap(plan.spans);
+  return commit_prepared(std::move(change), plan);
 }
 
 Result<std::unique_ptr<Change>> Engine::commit(const Plan &plan) {
@@ -132,35 +115,34 @@ Result<std::unique_ptr<Change>> Engine::commit(const Plan &plan) {
   settle();
   auto change = std::make_unique<Change>();
   if (!change->slots.assign({plan.slots.data(), plan.slots.size()}) ||
-      !change->runs.assign({plan.runs.data(), plan.runs.size()}))
+      !change->self_slots.assign({plan.self_slots.data(), plan.self_slots.size()}) ||
+      !change->spans.assign({plan.spans.data(), plan.spans.size()}))
     return make_error(Code::out_of_memory, "no memory for a change of %zu slots", plan.slots.size());
-  change->written_slots = plan.written_slots;
-  for (std::uint32_t k = 0; k < plan.requests.size(); ++k) {
-    // Layers may have come and gone since the plan was made; where that matters a slot tells.
-    const PlannedRedirect &redirect = plan.redirects[k];
-    const std::vector<Layer> &layers = layers_.over(plan.requests[k]->symbol);
-    change->redirects.push_back(
-        {plan.requests[k], redirect.function, redirect.provider,
-         redirect.slots > 0 ? Layers::original_over(layers, layers.size(), change->slots, k, redirect.function) : 0});
-  }
-  return commit_prepared(std::move(change), plan.generation);
+  return commit_prepared(std::move(change), plan);
 }
 
-Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> change, std::uint64_t generation) {
-  for (Slot &slot : change->slots) {
-    if (slot.is_self) {
-      const std::uintptr_t original = change->redirects[slot.redirect].original;
-      slot.after = original != 0 ? original : slot.before;  // 0: an export that replaces nothing here
-    }
-    if (slot.is_lazy) ++change->lazy_slots;
-  }
+/// `change` has the plan's slots and no more.
+Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> change, const Plan &plan) {
   std::vector<std::uintptr_t> cells;  // what the users' words held, to be put back on failure
-  for (const ChangeRedirect &redirect : change->redirects)
-    cells.push_back(redirect.request->original_cell != nullptr ? *redirect.request->original_cell : 0);
+  for (std::uint32_t k = 0; k < plan.requests.size(); ++k) {
+    const PlannedRedirect &planned = plan.redirects[k];
+    const Request &request = *plan.requests[k];
+    // Layers may have come or gone since the plan was made. Where that matters, a slot tells.
+    const std::vector<Layer> &layers = layers_.over(request.symbol);
+    const std::uintptr_t original =
+        planned.slots > 0 ? Layers::original_over(layers, layers.size(), change->slots, k, planned.function) : 0;
+    change->redirects.push_back({plan.requests[k], planned.function, planned.provider, original, planned.slots});
+    change->has_lazy = change->has_lazy || planned.beside[static_cast<std::size_t>(Beside::lazy)].count > 0;
+    cells.push_back(request.original_cell != nullptr ? *request.original_cell : 0);
+  }
+  for (SelfSlot &slot : change->self_slots) {
+    const ChangeRedirect &redirect = change->redirects[slot.redirect];
+    slot.after = redirect.slots > 0 ? redirect.original : slot.before;  // an export that replaces nothing here
+  }
   layers_.add(*change);  // takes memory, so before anything is written
 
   Problem problem;
-  objects_.while_locked(problem, [&](Problem &inner) { write(*change, generation, inner); });
+  objects_.while_locked(problem, [&](Problem &inner) { write(*change, plan.generation, inner); });
   if (problem) {
     layers_.remove(*change);
     for (std::size_t k = 0; k < cells.size(); ++k)
@@ -168,153 +150,117 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     return problem.to_error();
   }
   change->is_applied = true;
-  if (change->lazy_slots > 0) settle();
-  log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects", change->redirects.size(), change->written_slots,
-      change->runs.size());
+  if (change->has_lazy) settle();
+  log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects", change->redirects.size(), change->slots.size(),
+      change->spans.size());
   return change;
 }
 
 void Engine::write(Change &change, std::uint64_t generation, Problem &problem) {
-  if (!planned_objects_stay(change, generation, problem)) return;
-  WriteWindows windows;
-  if (!open_runs(windows, change.slots, change.runs, problem)) return;
+  PageVector<char> is_loaded;
+  if (!see_which_are_loaded(change, is_loaded, problem)) return;
+  for (std::size_t k = 0; k < change.spans.size() && generation != objects_.generation(); ++k) {
+    if (is_loaded[k] != 0) continue;
+    problem.object = change.spans[k].path;
+    return problem.set(Code::plan_stale, "%s, which the plan would change, has been unloaded since the plan was made: plan again",
+                       change.spans[k].path);
+  }
   for (std::size_t k = 0; k < change.redirects.size(); ++k)
-    if (change.redirects[k].function != 0) change.set_original(k, change.redirects[k].original);
-
-  std::size_t failed = 0;
-  std::uintptr_t value = 0;
-  Slot *const slots = change.slots.data();
-  const bool written = change_all_words(
-      change.slots.size(),
-      [&](std::size_t k) {
-        const Slot &slot = slots[k];
-        return WordChange{slot.address, slot.before, slot.after, slot.is_lazy ? change.redirects[slot.redirect].function : 0};
-      },
-      [&](std::size_t k, std::uintptr_t found) { slots[k].before = found; }, failed, value);
-  if (written) return;
-  const Slot &slot = slots[failed];
-  const Object *caller = objects_.at(slot.address);
-  problem.object = caller != nullptr ? caller->path : "";
-  problem.symbol = change.redirects[slot.redirect].request->symbol.c_str();
-  problem.address = slot.address;
-  problem.set(Code::slot_changed,
-              "the slot of '%s' at %#lx in %s held %#lx when the plan was made and holds %#lx now: somebody else changed it",
-              problem.symbol, slot.address, problem.object, slot.before, value);
+    if (change.redirects[k].slots > 0) change.set_original(k, change.redirects[k].original);
+  Writer(change, is_loaded).put_in(problem);
 }
 
-bool Engine::planned_objects_stay(const Change &change, std::uint64_t generation, Problem &problem) {
-  if (generation == objects_.generation()) return true;
-  for (const Run &run : change.runs) {
-    const Object *object = objects_.with_id(run.object);
-    if (object != nullptr && object->contains(run.low)) continue;
-    problem.object = run.path;
-    problem.set(Code::plan_stale, "%s, which the plan would change, has been unloaded since the plan was made: plan again", run.path);
+/// Objects that were unloaded took their slots with them.
+bool Engine::see_which_are_loaded(const Change &change, PageVector<char> &is_loaded, Problem &problem) {
+  if (!is_loaded.assign_zero(change.spans.size())) {
+    problem.set(Code::out_of_memory, "no memory to look at %zu objects", change.spans.size());
     return false;
+  }
+  for (std::size_t k = 0; k < change.spans.size(); ++k) {
+    const Span &span = change.spans[k];
+    const Object *object = objects_.with_id(span.object);
+    is_loaded[k] = object != nullptr && object->contains(span.low) && object->contains(span.high) ? 1 : 0;
   }
   return true;
 }
 
 // ---- revert ----------------------------------------------------------------------------------------------------------
 
+namespace {
+
+/// What a revert means for the layers above: found out before anything is written, done after.
+struct LayersAbove {
+  struct Lead {  // a slot of a layer above leads back to something else from now on
+    Slot *slot;
+    std::uintptr_t before;
+  };
+  struct Original {  // a layer above has another original from now on
+    Layer layer;
+    std::uintptr_t original;
+  };
+  std::vector<Lead> leads;
+  std::vector<Original> originals;
+
+  LayersAbove(const Layers &all, Change &change) {
+    for (std::uint32_t k = 0; k < change.redirects.size(); ++k) {
+      const std::vector<Layer> &layers = all.over(change.redirects[k].request->symbol);
+      const auto own = std::find_if(layers.begin(), layers.end(),
+                                    [&](const Layer &layer) { return layer.change == &change && layer.redirect == k; });
+      if (own == layers.end() || own + 1 == layers.end()) continue;
+      for (auto layer = own + 1; layer != layers.end(); ++layer) {
+        if (layer->change == &change) continue;  // the same symbol twice in one transaction, for other callers
+        const auto below = static_cast<std::size_t>(layer - layers.begin());
+        const std::uintptr_t original =
+            Layers::original_over(layers, below, layer->change->slots, layer->redirect, (*layer)->function, &change);
+        if (original != (*layer)->original) originals.push_back({*layer, original});
+      }
+      for (Slot &slot : change.slots) {
+        if (slot.redirect != k) continue;
+        for (auto layer = own + 1; layer != layers.end() && !slot.is_covered; ++layer) {
+          Slot *upper = layer->slot_at(slot.address);
+          if (upper == nullptr || upper->before != change.redirects[k].after(slot)) continue;
+          leads.push_back({upper, slot.before});
+          slot.is_covered = true;
+        }
+      }
+    }
+  }
+};
+
+}  // namespace
+
 Result<Done> Engine::revert(Change &change) {
   const Guard guard(*this);
   if (!guard) return Guard::problem().to_error();
   if (!change.is_applied) return make_error(Code::wrong_state, "this change has been reverted already");
   settle();
-
-  // Layers that lie over this one keep their slots. What they lead back to changes, and perhaps their original.
-  struct Above {
-    Slot *slot;
-    std::uintptr_t before;
-  };
-  struct NewOriginal {
-    Layer layer;
-    std::uintptr_t original;
-  };
-  std::vector<Above> above;
-  std::vector<NewOriginal> originals;
-  std::vector<char> has_above(change.redirects.size());
-  PageVector<Slot> self_slots;  // of layers above, whose original changes
-  PageVector<Run> self_runs;
-  bool memory = true;
-  for (std::uint32_t k = 0; k < change.redirects.size(); ++k) {
-    const std::vector<Layer> &layers = layers_.over(change.redirects[k].request->symbol);
-    const auto own = std::find_if(layers.begin(), layers.end(), [&](const Layer &layer) { return layer.change == &change && layer.redirect == k; });
-    for (auto layer = own + 1; layer < layers.end(); ++layer) {
-      if (layer->change == &change) continue;  // the same symbol twice in one transaction, for other callers
-      has_above[k] = 1;
-      ChangeRedirect &redirect = **layer;
-      const std::uintptr_t original =
-          Layers::original_over(layers, static_cast<std::size_t>(layer - layers.begin()), layer->change->slots,
-                                layer->redirect, redirect.function, &change);
-      if (original == redirect.original) continue;
-      originals.push_back({*layer, original});
-      for (const Run &run : layer->change->runs) {
-        const auto first = static_cast<std::uint32_t>(self_slots.size());
-        for (const Slot &slot : std::span(layer->change->slots.data() + run.first, run.count))
-          if (slot.is_self && slot.redirect == layer->redirect) {
-            Slot moved = slot;
-            moved.before = redirect.original;
-            moved.after = original;
-            memory = memory && self_slots.push_back(moved);
-          }
-        const auto count = static_cast<std::uint32_t>(self_slots.size()) - first;
-        if (count > 0) memory = memory && self_runs.push_back({run.object, run.path, run.low, run.high, first, count});
-      }
-    }
-  }
-  if (!memory) return make_error(Code::out_of_memory, "no memory to revert a change");
-  if (std::find(has_above.begin(), has_above.end(), 1) != has_above.end()) {
-    for (Slot &slot : change.slots) {
-      if (slot.is_self || has_above[slot.redirect] == 0) continue;
-      const std::vector<Layer> &layers = layers_.over(change.redirects[slot.redirect].request->symbol);
-      auto layer = std::find_if(layers.begin(), layers.end(), [&](const Layer &one) { return one.change == &change; });
-      for (++layer; layer < layers.end(); ++layer) {
-        Slot *upper = layer->change == &change ? nullptr : layer->change->slot_at(slot.address);
-        if (upper == nullptr || upper->before != slot.after) continue;
-        above.push_back({upper, slot.before});
-        slot.is_covered = true;
-        break;
-      }
-    }
-  }
-
+  const LayersAbove above(layers_, change);
   Problem problem;
-  std::size_t conflicts = 0;
   objects_.while_locked(problem, [&](Problem &inner) {
-    // Objects that were unloaded took their slots with them.
-    const auto is_loaded = [&](const Run &run) {
-      const Object *object = objects_.with_id(run.object);
-      return object != nullptr && object->contains(run.low) && object->contains(run.high);
-    };
-    WriteWindows windows;
-    PageVector<Run> present, self_present;
-    for (const Run &run : change.runs)
-      if (is_loaded(run) && !present.push_back(run)) return inner.set(Code::out_of_memory, "no memory to revert a change");
-    for (const Run &run : self_runs)
-      if (is_loaded(run) && !self_present.push_back(run)) return inner.set(Code::out_of_memory, "no memory to revert a change");
-    if (!open_runs(windows, change.slots, present, inner) || !open_runs(windows, self_slots, self_present, inner)) return;
-
-    for (const NewOriginal &one : originals) one.layer.change->set_original(one.layer.redirect, one.original);
-    std::uintptr_t found = 0;
-    for (const Run &run : self_present)
-      for (const Slot &slot : std::span(self_slots.data() + run.first, run.count))
-        change_word({slot.address, slot.before, slot.after, 0}, found);
-    for (const Run &run : present)
-      for (const Slot &slot : std::span(change.slots.data() + run.first, run.count)) {
-        if (slot.is_covered || change_word({slot.address, slot.after, slot.before, 0}, found)) continue;
-        // Bound by the dynamic linker behind our back, it already leads to the function: that is no conflict.
-        if (found != slot.before && found != change.redirects[slot.redirect].function) ++conflicts;
-      }
+    PageVector<char> is_loaded;
+    if (!see_which_are_loaded(change, is_loaded, inner)) return;
+    Writer writer(change, is_loaded);
+    std::size_t led = 0;
+    for (; led < above.originals.size(); ++led) {
+      const LayersAbove::Original &one = above.originals[led];
+      if (!writer.lead_self_slots(*one.layer.change, one.layer.redirect, one.original, inner)) break;
+    }
+    if (!inner && writer.take_out(change.conflicts, inner)) return;
+    Problem refused;
+    for (std::size_t k = 0; k < std::min(led + 1, above.originals.size()); ++k) {
+      const LayersAbove::Original &one = above.originals[k];
+      writer.lead_self_slots(*one.layer.change, one.layer.redirect, one.layer->original, refused);
+    }
   });
   for (Slot &slot : change.slots) slot.is_covered = false;
   if (problem) return problem.to_error();
-  for (const Above &one : above) one.slot->before = one.before;
+  for (const LayersAbove::Original &one : above.originals) one.layer.change->set_original(one.layer.redirect, one.original);
+  for (const LayersAbove::Lead &one : above.leads) one.slot->before = one.before;
   layers_.remove(change);
   change.is_applied = false;
-  change.conflicts = conflicts;
-  log(conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO, "reverted %zu redirects, %zu slots; %zu were changed by others and left alone",
-      change.redirects.size(), change.written_slots, conflicts);
+  log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
+      "reverted %zu redirects, %zu slots; %zu were changed by others and left alone", change.redirects.size(), change.slots.size(),
+      change.conflicts);
   return Done{};
 }
 
@@ -324,21 +270,21 @@ Result<Done> Engine::revert(Change &change) {
 /// out, over our value. Such a slot is ours all the same: it is written again. Asked before everything that reads slots.
 void Engine::settle() {
   for (Change *change : layers_.changes()) {
-    if (change->lazy_slots == 0 || !change->is_applied) continue;
+    if (!change->has_lazy || !change->is_applied) continue;
     Problem problem;
     objects_.while_locked(problem, [&](Problem &inner) {
-      for (const Run &run : change->runs) {
-        const Object *object = objects_.with_id(run.object);
-        if (object == nullptr || !object->contains(run.low) || !object->contains(run.high)) continue;
-        for (const Slot &slot : std::span(change->slots.data() + run.first, run.count)) {
-          const std::uintptr_t function = change->redirects[slot.redirect].function;
-          if (!slot.is_lazy || load_word(slot.address) != function) continue;
-          std::uintptr_t after = slot.after, found = 0;  // of the newest layer over the slot
-          for (const Layer &layer : layers_.over(change->redirects[slot.redirect].request->symbol))
-            if (const Slot *upper = layer.change->slot_at(slot.address)) after = upper->after;
+      PageVector<char> is_loaded;
+      if (!see_which_are_loaded(*change, is_loaded, inner)) return;
+      for (std::size_t k = 0; k < change->spans.size(); ++k) {
+        if (is_loaded[k] == 0) continue;
+        for (const Slot &slot : change->slots_in(change->spans[k])) {
+          const ChangeRedirect &redirect = change->redirects[slot.redirect];
+          if (!slot.is_lazy || load_word(slot.address) != redirect.function) continue;
+          const std::uintptr_t after = Layers::top_of(layers_.over(redirect.request->symbol), slot.address, redirect.after(slot));
+          std::uintptr_t found = 0;
           WriteWindows windows;
-          if (windows.open(1, [&](std::size_t) { return slot.address; }, run.path, inner))
-            change_word({slot.address, function, after, 0}, found);
+          if (windows.open(slot.address, slot.address, 1, [&](std::size_t) { return slot.address; }, change->spans[k].path, inner))
+            change_word(slot.address, redirect.function, after, 0, found);
         }
       }
     });
@@ -352,18 +298,19 @@ std::size_t Engine::conflicts(Change &change) {
   settle();
   std::size_t conflicts = 0;
   Problem problem;
-  objects_.while_locked(problem, [&](Problem &) {
-    for (const Run &run : change.runs) {
-      const Object *object = objects_.with_id(run.object);
-      if (object == nullptr || !object->contains(run.low) || !object->contains(run.high)) continue;
-      for (const Slot &slot : std::span(change.slots.data() + run.first, run.count)) {
-        std::uintptr_t expected = slot.after;
-        if (!slot.is_self)
-          for (const Layer &layer : layers_.over(change.redirects[slot.redirect].request->symbol))
-            if (const Slot *upper = layer.change->slot_at(slot.address)) expected = upper->after;
-        if (load_word(slot.address) != expected) ++conflicts;
+  objects_.while_locked(problem, [&](Problem &inner) {
+    PageVector<char> is_loaded;
+    if (!see_which_are_loaded(change, is_loaded, inner)) return;
+    for (std::size_t k = 0; k < change.spans.size(); ++k) {
+      if (is_loaded[k] == 0) continue;
+      for (const Slot &slot : change.slots_in(change.spans[k])) {
+        const ChangeRedirect &redirect = change.redirects[slot.redirect];
+        const std::vector<Layer> &layers = layers_.over(redirect.request->symbol);
+        if (load_word(slot.address) != Layers::top_of(layers, slot.address, redirect.after(slot))) ++conflicts;
       }
     }
+    for (const SelfSlot &slot : change.self_slots)
+      if (load_word(slot.address) != slot.after) ++conflicts;
   });
   return conflicts;
 }

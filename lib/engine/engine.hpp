@@ -13,6 +13,7 @@
 #include "base/result.hpp"
 #include "engine/layers.hpp"
 #include "engine/plan.hpp"
+#include "engine/planner.hpp"
 #include "objects/object_table.hpp"
 
 namespace shunt::core {
@@ -83,9 +84,9 @@ class Engine {
   void after_fork();
   void make_plan(Plan &plan, Problem &problem);
   void finish_plan(Plan &plan);
-  Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, std::uint64_t generation);
+  Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, const Plan &plan);
   void write(Change &change, std::uint64_t generation, Problem &problem);
-  bool planned_objects_stay(const Change &change, std::uint64_t generation, Problem &problem);
+  bool see_which_are_loaded(const Change &change, PageVector<char> &is_loaded, Problem &problem);
   void settle();
 
   std::mutex mutex_;
@@ -93,6 +94,7 @@ class Engine {
   bool forks_while_held_ = false;
   ObjectTable objects_;
   Layers layers_;
+  NameNumbers names_;
   std::vector<std::uintptr_t> patches_;
 };
 

@@ -4,12 +4,12 @@
 
 namespace shunt::core {
 
-Slot *Change::slot_at(std::uintptr_t address) {
-  Run *run = std::lower_bound(runs.begin(), runs.end(), address,
-                              [](const Run &one, std::uintptr_t value) { return one.high < value; });
-  if (run == runs.end() || address < run->low) return nullptr;
-  for (Slot &slot : std::span(slots.data() + run->first, run->count))
-    if (slot.address == address && !slot.is_self) return &slot;
+Slot *Change::slot_at(std::uint32_t redirect, std::uintptr_t address) {
+  const Span *span = std::lower_bound(spans.begin(), spans.end(), address,
+                                      [](const Span &one, std::uintptr_t value) { return one.high < value; });
+  if (span == spans.end() || address < span->low) return nullptr;
+  for (Slot &slot : slots_in(*span))
+    if (slot.address == address) return slot.redirect == redirect ? &slot : nullptr;
   return nullptr;
 }
 
@@ -30,16 +30,22 @@ std::uintptr_t Layers::original_over(const std::vector<Layer> &layers, std::size
     const Layer &layer = layers[below];
     if (layer.change == leaving) continue;
     const bool covers_all = std::all_of(slots.begin(), slots.end(), [&](const Slot &slot) {
-      return slot.redirect != redirect || slot.is_self || layer.change->slot_at(slot.address) != nullptr;
+      return slot.redirect != redirect || layer.slot_at(slot.address) != nullptr;
     });
-    if (covers_all) return (*layer).request->replacement;
+    if (covers_all) return layer->request->replacement;
   }
   return function;
 }
 
+std::uintptr_t Layers::top_of(const std::vector<Layer> &layers, std::uintptr_t address, std::uintptr_t value) {
+  for (std::size_t k = layers.size(); k-- > 0;)
+    if (const Slot *slot = layers[k].slot_at(address)) return layers[k]->after(*slot);
+  return value;
+}
+
 void Layers::add(Change &change) {
   for (std::uint32_t k = 0; k < change.redirects.size(); ++k)
-    by_symbol_[change.redirects[k].request->symbol].push_back({&change, k});
+    if (change.redirects[k].slots > 0) by_symbol_[change.redirects[k].request->symbol].push_back({&change, k});
   changes_.push_back(&change);
 }
 

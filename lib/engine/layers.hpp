@@ -5,8 +5,8 @@
 // real function: a layer for one caller only cannot stand in for calls from everywhere.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -18,24 +18,33 @@ namespace shunt::core {
 
 struct ChangeRedirect {
   std::shared_ptr<const Request> request;
-  std::uintptr_t function = 0;  // the real function
+  std::uintptr_t function = 0;  // the real function; 0: an export of a patch that matched nothing
   const char *provider = "";    // interned
   std::uintptr_t original = 0;  // kept up to date; read without a lock, see Change::original()
+  std::uint32_t slots = 0;
+
+  /// What a slot holds while this redirect is on top.
+  [[nodiscard]] std::uintptr_t after(const Slot &slot) const {
+    return request->replacement + static_cast<std::uintptr_t>(static_cast<std::intptr_t>(slot.addend));
+  }
 };
 
 /// A transaction that was applied.
 struct Change {
   std::vector<ChangeRedirect> redirects;
-  PageVector<Slot> slots;
-  PageVector<Run> runs;  // ascending
-  std::size_t written_slots = 0;
-  std::size_t lazy_slots = 0;
+  PageVector<Slot> slots;  // object by object
+  PageVector<Span> spans;  // ascending
+  PageVector<SelfSlot> self_slots;
   std::size_t conflicts = 0;  // counted by the revert
+  bool has_lazy = false;
   bool is_applied = false;
 
-  /// The slot of this change at an address, or NULL. Only slots that lead to the replacement.
-  [[nodiscard]] Slot *slot_at(std::uintptr_t address);
-  [[nodiscard]] std::uintptr_t original(std::size_t k) const { return __atomic_load_n(&redirects[k].original, __ATOMIC_ACQUIRE); }
+  [[nodiscard]] std::span<Slot> slots_in(const Span &span) { return {slots.data() + span.first, span.count}; }
+  /// The slot at an address, or NULL.
+  [[nodiscard]] Slot *slot_at(std::uint32_t redirect, std::uintptr_t address);
+  [[nodiscard]] std::uintptr_t original(std::size_t k) const {
+    return __atomic_load_n(&redirects[k].original, __ATOMIC_ACQUIRE);
+  }
   void set_original(std::size_t k, std::uintptr_t original);
 };
 
@@ -43,6 +52,8 @@ struct Layer {
   Change *change = nullptr;
   std::uint32_t redirect = 0;
   [[nodiscard]] ChangeRedirect &operator*() const { return change->redirects[redirect]; }
+  [[nodiscard]] ChangeRedirect *operator->() const { return &change->redirects[redirect]; }
+  [[nodiscard]] Slot *slot_at(std::uintptr_t address) const { return change->slot_at(redirect, address); }
 };
 
 class Layers {
@@ -50,9 +61,13 @@ class Layers {
   /// Oldest first; empty when the symbol has none.
   [[nodiscard]] const std::vector<Layer> &over(const std::string &symbol) const;
 
-  /// What a layer's original is, given its slots and the `below` oldest layers over its symbol.
+  /// The original of a layer whose slots are those of `redirect` among `slots`, and which lies over the `below` oldest layers
+  /// of its symbol, `leaving` not counted.
   static std::uintptr_t original_over(const std::vector<Layer> &layers, std::size_t below, const PageVector<Slot> &slots,
                                       std::uint32_t redirect, std::uintptr_t function, const Change *leaving = nullptr);
+  /// The value of the newest layer over a slot; `value` when there is none.
+  [[nodiscard]] static std::uintptr_t top_of(const std::vector<Layer> &layers, std::uintptr_t address,
+                                             std::uintptr_t value);
 
   void add(Change &change);
   void remove(Change &change);

@@ -13,15 +13,16 @@ namespace shunt::core {
 
 /// Why calls that a request could mean are not reached, or are reached in another way than by their slot.
 enum class Beside : std::uint8_t {
-  other_version,    // the import asks for another version than the request
-  other_provider,   // it is bound to another provider than the request names
-  unprovided,       // a weak import that nobody provides: the slot is 0
-  canonical,        // holds the program's own PLT entry, whose slot is redirected
-  unaligned,        // no word that can be stored in one piece
-  text,             // a relocation in code
-  foreign,          // taken, but held something that is no definition of the symbol: another tool's hook
-  layered,          // taken from a layer of ours below
-  lazy,             // taken, was not bound yet
+  other_version,   // the import asks for another version than the request
+  other_provider,  // it is bound to another provider than the request names
+  unprovided,      // a weak import that nobody provides: the slot is 0
+  canonical,       // holds the program's own PLT entry, whose slot is redirected
+  unaligned,       // no word that can be stored in one piece
+  text,            // a relocation in code
+  addend,          // points far behind the function, not to it
+  foreign,         // taken, but held something that is no definition of the symbol: another tool's hook
+  layered,         // taken from a layer of ours below
+  lazy,            // taken, was not bound yet
   kCount
 };
 
@@ -32,10 +33,11 @@ struct BesideCount {
 
 /// What became of one request.
 struct PlannedRedirect {
-  std::uintptr_t function = 0;  // the real function, at the bottom; 0: nothing found
-  std::uintptr_t original = 0;  // what a call of the original would reach: a layer below, or `function`
-  const char *provider = "";    // path of the object that defines it
-  std::uint32_t slots = 0, self_slots = 0, callers = 0;
+  std::uintptr_t function = 0;                // the real function, at the bottom; 0: nothing found
+  std::uintptr_t original = 0;                // what a call of the original would reach: a layer below, or `function`
+  const char *provider = "";                  // path of the object that defines it
+  std::uint32_t first = 0, slots = 0;         // in the plan's list, in ascending order of address
+  std::uint32_t callers = 0;                  // objects
   bool provider_calls_through_slots = false;  // the provider is itself among the callers
   std::array<BesideCount, static_cast<std::size_t>(Beside::kCount)> beside = {};
 };
@@ -48,11 +50,11 @@ struct UnreadObject {
 struct Plan {
   Requests requests;
   std::vector<PlannedRedirect> redirects;  // one for each request
-  PageVector<Slot> slots;                  // in runs
-  PageVector<Run> runs;                    // in ascending order of address
+  PageVector<Slot> slots;                  // object by object
+  PageVector<Span> spans;                  // in ascending order of address
+  PageVector<SelfSlot> self_slots;
   PageVector<UnreadObject> unread;
   std::uint64_t generation = 0;  // of the object table
-  std::size_t written_slots = 0;  // without self slots
 
   [[nodiscard]] std::string coverage() const;
 };

@@ -3,9 +3,15 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace shunt::core {
 namespace {
+
+/// Of the slot itself; what the symbol's address was to be displaced by.
+std::uintptr_t addend_of(const Relocation &relocation) {
+  return static_cast<std::uintptr_t>(relocation.kind == arch::RelocKind::absolute ? relocation.addend : 0);
+}
 
 /// The pointer-sized word at `place` lies in data of the object that may be written (RELRO included).
 bool is_in_data(const Object &object, std::uintptr_t place) {
@@ -17,129 +23,296 @@ bool is_data_type(unsigned type) { return type == STT_OBJECT || type == STT_TLS 
 
 }  // namespace
 
-Planner::Planner(ObjectTable &objects, const Layers &layers, std::span<const std::uintptr_t> patches, Plan &plan)
+Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names,
+                 std::span<const std::uintptr_t> patches, Plan &plan)
     : objects_(objects), resolver_(objects, patches), layers_(layers), plan_(plan), states_(plan.requests.size()) {
   plan_.redirects.resize(plan_.requests.size());
   for (std::size_t k = 0; k < plan_.requests.size(); ++k) {
     const Request &request = *plan_.requests[k];
+    states_[k].name_number = names.of(request.symbol);
     auto found = std::find(filters_.begin(), filters_.end(), request.filter.get());
     states_[k].filter = static_cast<std::uint32_t>(found - filters_.begin());
     if (found == filters_.end()) filters_.push_back(request.filter.get());
     for (std::size_t other = 0; other < k; ++other)
-      if (plan_.requests[other]->name.index_hash == request.name.index_hash && plan_.requests[other]->symbol == request.symbol)
-        states_[k].shares_symbol = true;
-    states_[k].takes_any =
-        request.version.empty() && request.provider.empty() && layers_.over(request.symbol).empty();
+      if (states_[other].name_number == states_[k].name_number) states_[k].shares_symbol = true;
+    states_[k].takes_any = request.version.empty() && request.provider.empty() && layers_.over(request.symbol).empty();
   }
-  chosen_.resize(filters_.size());
-  seen_chosen_.resize(filters_.size());
+  is_narrow_ =
+      std::all_of(filters_.begin(), filters_.end(), [](const CallerFilter *filter) { return filter->is_narrow(); });
 }
 
 void Planner::run(Problem &problem) {
-  for (const std::uint32_t position : objects_.by_address())
-    if (!plan_object(objects_[position], problem)) return;
+  if (!look_at_objects(problem) || !find_relocations(problem) || !lay_out(problem) || !read_slots(problem)) return;
   for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
     PlannedRedirect &redirect = plan_.redirects[k];
     if (redirect.slots == 0 && !plan_.requests[k]->is_optional) return explain_nothing(k, problem);
-    plan_.written_slots += redirect.slots;
     redirect.original = redirect.function;
-    const Object *provider = redirect.slots > 0 ? objects_.at(redirect.function) : nullptr;
-    for (const Run &run : plan_.runs) {
-      if (provider == nullptr || run.object != provider->id) continue;
-      for (const Slot &slot : std::span(plan_.slots.data() + run.first, run.count))
-        redirect.provider_calls_through_slots = redirect.provider_calls_through_slots || slot.redirect == k;
-    }
   }
   plan_.generation = objects_.generation();
 }
 
-bool Planner::plan_object(Object &object, Problem &problem) {
-  bool any_chosen = false, any_patch = false;
-  for (std::size_t f = 0; f < filters_.size(); ++f) {
-    chosen_[f] = filters_[f]->chooses(object) ? 1 : 0;
-    seen_chosen_[f] |= chosen_[f];
-    any_chosen = any_chosen || chosen_[f] != 0;
-    any_patch = any_patch || filters_[f]->is_patch(object);
+// ---- step one: the relocations of each name ----------------------------------------------------------------------------
+
+bool Planner::look_at_objects(Problem &problem) {
+  const std::size_t count = objects_.by_address().size();
+  if (!places_.assign_zero(count) || !chosen_.assign_zero(count * filters_.size())) {
+    problem.set(Code::out_of_memory, "no memory for the plan");
+    return false;
   }
-  if (!any_chosen && !any_patch) return true;
+  for (std::uint32_t rank = 0; rank < count; ++rank) {
+    const Object &object = objects_[objects_.by_address()[rank]];
+    places_[rank] = {object.image.low(), 0, 0};
+    for (std::size_t f = 0; f < filters_.size(); ++f) chosen_[f * count + rank] = filters_[f]->chooses(object) ? 1 : 0;
+  }
+  return true;
+}
+
+bool Planner::find_relocations(Problem &problem) {
+  Postings &postings = objects_.postings();
+  bool all_posted = true;
+  for (State &state : states_) {
+    std::span<const Posting> list;
+    state.is_posted = postings.find(state.name_number, list);
+    all_posted = all_posted && state.is_posted;
+  }
+  if (all_posted) return true;
+  for (State &state : states_) state.is_posted = false;  // one way or the other, not half of each
+  for (std::uint32_t rank = 0; rank < places_.size(); ++rank)
+    if (!search_object(rank, !is_narrow_, problem)) return false;
+  return keep_found(problem);
+}
+
+bool Planner::search_object(std::uint32_t rank, bool everywhere, Problem &problem) {
+  Object &object = objects_[objects_.by_address()[rank]];
+  bool is_meant = false, is_named = false;
+  for (std::uint32_t f = 0; f < filters_.size(); ++f) {
+    is_meant = is_meant || is_chosen(f, rank) || filters_[f]->is_patch(object);
+    is_named = is_named || filters_[f]->names(object);
+  }
+  if (!is_meant && !everywhere) return true;
   if (!objects_.have_index(object, problem)) {
     if (problem) return false;
-    for (const CallerFilter *filter : filters_) {
-      if (!filter->names(object)) continue;
+    if (is_named) {
       problem.object = object.path;
       problem.set(Code::image_malformed, "%s was asked for as a caller and cannot be read: %s", object.path,
                   object.unreadable);
       return false;
     }
-    if (plan_.unread.push_back({object.path, object.unreadable})) return true;
+    if (!is_meant || plan_.unread.push_back({object.path, object.unreadable})) return true;
     problem.set(Code::out_of_memory, "no memory for the plan");
     return false;
   }
   if (object.index.count == 0) return true;
+  bool memory = true;
+  for (std::uint32_t k = 0; k < states_.size(); ++k)
+    object.index.for_each(object.image, plan_.requests[k]->name, states_[k].name_number, [&](std::uint32_t position) {
+      memory = memory && found_.push_back({k, Posting::of(rank, position, object.index.entries[position])});
+    });
+  if (!memory) problem.set(Code::out_of_memory, "no memory for the plan");
+  return memory;
+}
 
-  const std::size_t first = plan_.slots.size();
-  bool sound = true;
-  for (std::uint32_t k = 0; k < plan_.requests.size() && sound; ++k) {
-    const Request &request = *plan_.requests[k];
-    if (chosen_[states_[k].filter] != 0) {
-      object.index.for_each(object.image, request.name, [&](const Relocation &relocation) {
-        sound = sound && plan_slot(object, k, relocation, problem);
-      });
-    } else if (any_patch && request.filter->is_patch(object)) {
-      object.index.for_each(object.image, request.name, [&](const Relocation &relocation) {
-        sound = sound && plan_self_slot(object, k, relocation, problem);
-      });
+/// Sorts what was found by name, objects in order, and remembers it for the next plan.
+bool Planner::keep_found(Problem &problem) {
+  for (const Found &one : found_) ++states_[one.request].found;
+  std::uint32_t first = 0;
+  for (State &state : states_) {
+    state.first_found = first;
+    first += std::exchange(state.found, 0);
+  }
+  if (!sorted_.reserve(found_.size())) {
+    problem.set(Code::out_of_memory, "no memory for the plan");
+    return false;
+  }
+  sorted_.set_size(found_.size());
+  for (const Found &one : found_) {
+    State &state = states_[one.request];
+    sorted_[state.first_found + state.found++] = one.posting;
+  }
+  Postings &postings = objects_.postings();
+  if (is_narrow_ || !postings.make_room(sorted_.size())) return true;
+  for (std::uint32_t k = 0; k < states_.size(); ++k)
+    if (!states_[k].shares_symbol) postings.add(states_[k].name_number, relocations_of(k));
+  return true;
+}
+
+std::span<const Posting> Planner::relocations_of(std::uint32_t request) const {
+  const State &state = states_[request];
+  std::span<const Posting> list(sorted_.data() + state.first_found, state.found);
+  if (state.is_posted) objects_.postings().find(state.name_number, list);
+  return list;
+}
+
+// ---- step two: object by object ----------------------------------------------------------------------------------------
+
+bool Planner::lay_out(Problem &problem) {
+  std::uint32_t total = 0;
+  for (std::uint32_t k = 0; k < states_.size(); ++k) {
+    const char *chosen = chosen_.data() + states_[k].filter * places_.size();
+    for (const Posting posting : relocations_of(k)) places_[posting.rank()].count += static_cast<std::uint32_t>(chosen[posting.rank()]);
+  }
+  for (std::uint32_t rank = 0; rank < places_.size(); ++rank) {
+    Place &place = places_[rank];
+    place.next = total;
+    total += place.count;
+    if (place.count == 0) continue;
+    const Object &object = objects_[objects_.by_address()[rank]];
+    if (!plan_.spans.push_back({object.id, object.path, rank, 0, place.next, place.count})) total = UINT32_MAX;
+  }
+  if (total == UINT32_MAX || !plan_.slots.reserve(total)) {
+    problem.set(Code::out_of_memory, "no memory for the plan");
+    return false;
+  }
+  plan_.slots.set_size(total);
+  Slot *const slots = plan_.slots.data();
+  for (std::uint32_t k = 0; k < states_.size(); ++k) {
+    const CallerFilter &filter = *plan_.requests[k]->filter;
+    const char *chosen = chosen_.data() + states_[k].filter * places_.size();
+    for (const Posting posting : relocations_of(k)) {
+      const std::uint32_t rank = posting.rank();
+      if (chosen[rank] != 0) {
+        Place &place = places_[rank];
+        // A slot that is not plain is known by its entry in the object's index for now.
+        slots[place.next++] = {place.low + posting.where, posting.is_plain(), k, 0, posting.kind(), false, false, false};
+      } else if (filter.patch != 0 && filter.is_patch(objects_[objects_.by_address()[rank]])) {
+        if (!plan_self_slot(k, posting, problem)) return false;
+      }
     }
   }
-  if (!sound) return false;
-  if (plan_.slots.size() == first) return true;
-  Run run = {object.id, object.path, UINTPTR_MAX, 0, static_cast<std::uint32_t>(first),
-             static_cast<std::uint32_t>(plan_.slots.size() - first)};
-  for (const Slot &slot : std::span(plan_.slots.data() + first, run.count)) {
-    run.low = std::min(run.low, slot.address);
-    run.high = std::max(run.high, slot.address);
+  return true;
+}
+
+// ---- step three: what the slots hold -----------------------------------------------------------------------------------
+
+bool Planner::read_slots(Problem &problem) {
+  bool has_gaps = false;
+  for (std::uint32_t number = 0; number < plan_.spans.size(); ++number) {
+    Span &span = plan_.spans[number];
+    const auto rank = static_cast<std::uint32_t>(span.low);  // until now
+    span.low = UINTPTR_MAX;
+    for (Slot &slot : std::span(plan_.slots.data() + span.first, span.count)) {
+      State &state = states_[slot.redirect];
+      const bool is_plain = slot.before != 0;
+      if (is_plain) slot.before = load_word(slot.address);
+      if (!is_plain || slot.before != state.function) {
+        if (!plan_special(rank, is_plain, slot, problem)) return false;
+        if (slot.is_left) {
+          has_gaps = true;
+          continue;
+        }
+      }
+      span.low = std::min(span.low, slot.address);
+      span.high = std::max(span.high, slot.address);
+      PlannedRedirect &redirect = plan_.redirects[slot.redirect];
+      ++redirect.slots;
+      if (state.last_span != number) {
+        state.last_span = number;
+        ++redirect.callers;
+      }
+    }
   }
-  if (plan_.runs.push_back(run)) return true;
+  if (has_gaps) close_gaps();
+  for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
+    const Object *provider = plan_.redirects[k].function != 0 ? objects_.at(plan_.redirects[k].function) : nullptr;
+    for (const Span &span : plan_.spans) {
+      if (provider == nullptr || span.object != provider->id) continue;
+      for (const Slot &slot : std::span(plan_.slots.data() + span.first, span.count))
+        if (slot.redirect == k) plan_.redirects[k].provider_calls_through_slots = true;
+    }
+  }
+  return check_shared(problem);
+}
+
+/// Takes out the slots that are left alone, and objects that have no others.
+void Planner::close_gaps() {
+  std::uint32_t kept_slots = 0, kept_spans = 0;
+  for (std::size_t number = 0; number < plan_.spans.size(); ++number) {
+    Span span = plan_.spans[number];
+    const std::uint32_t first = kept_slots;
+    for (std::uint32_t k = span.first; k < span.first + span.count; ++k)
+      if (!plan_.slots[k].is_left) plan_.slots[kept_slots++] = plan_.slots[k];
+    span.first = first;
+    span.count = kept_slots - first;
+    if (span.count > 0) plan_.spans[kept_spans++] = span;
+  }
+  plan_.slots.set_size(kept_slots);
+  plan_.spans.set_size(kept_spans);
+}
+
+/// Two requests for one symbol may be for different callers, not for the same slot.
+bool Planner::check_shared(Problem &problem) {
+  for (const Span &span : plan_.spans) {
+    const std::span<const Slot> slots(plan_.slots.data() + span.first, span.count);
+    for (const Slot &slot : slots) {
+      if (!states_[slot.redirect].shares_symbol) continue;
+      for (const Slot &other : slots) {
+        if (&other == &slot || other.address != slot.address) continue;
+        problem.symbol = plan_.requests[slot.redirect]->symbol.c_str();
+        problem.object = span.path;
+        problem.address = slot.address;
+        problem.set(Code::invalid_argument, "two redirects of '%s' in one transaction mean the same slot, at %#lx in %s", problem.symbol,
+                    slot.address, span.path);
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+/// A slot that is not the common case. Of one that is not plain, `address` is the object's lowest plus the number of the entry.
+bool Planner::plan_special(std::uint32_t rank, bool is_plain, Slot &slot, Problem &problem) {
+  Object &object = objects_[objects_.by_address()[rank]];
+  const Request &asked = *plan_.requests[slot.redirect];
+  std::uint32_t position = static_cast<std::uint32_t>(slot.address - object.image.low());
+  if (is_plain) {
+    const std::uint32_t offset = position;
+    object.index.for_each(object.image, asked.name, states_[slot.redirect].name_number, [&](std::uint32_t k) {
+      if (object.index.entries[k].offset == offset) position = k;
+    });
+  }
+  const Relocation relocation = object.image.relocation(object.index.entries[position].relocation());
+  slot.address = relocation.place;
+  slot.is_left = true;
+  if (relocation.place % sizeof(std::uintptr_t) != 0) {
+    beside(slot.redirect, Beside::unaligned, object);
+    return true;
+  }
+  if (!is_in_data(object, relocation.place)) {
+    beside(slot.redirect, Beside::text, object);
+    return true;
+  }
+  slot.before = load_word(relocation.place);
+  return classify(object, slot, relocation, problem);
+}
+
+bool Planner::plan_self_slot(std::uint32_t request, Posting posting, Problem &problem) {
+  if (!posting.is_plain()) return true;  // nothing that a call goes through
+  // Where it is to lead is known only when all slots are: commit fills it in.
+  const std::uintptr_t address = places_[posting.rank()].low + posting.where;
+  if (plan_.self_slots.push_back({address, load_word(address), 0, request})) return true;
   problem.set(Code::out_of_memory, "no memory for the plan");
   return false;
 }
 
-bool Planner::plan_slot(Object &object, std::uint32_t request, const Relocation &relocation, Problem &problem) {
-  if (relocation.place % sizeof(std::uintptr_t) != 0) {
-    beside(request, Beside::unaligned, object);
-    return true;
-  }
-  if (!is_in_data(object, relocation.place)) {
-    beside(request, Beside::text, object);
-    return true;
-  }
-  const std::uintptr_t value = load_word(relocation.place);
-  const auto addend = static_cast<std::uintptr_t>(relocation.kind == arch::RelocKind::absolute ? relocation.addend : 0);
-  const std::uintptr_t function = plan_.redirects[request].function;
-  if (function == 0 || value != function + addend || !states_[request].takes_any)
-    return classify(object, request, relocation, value, problem);
-  return push(request, relocation, value, plan_.requests[request]->replacement + addend, false, false, problem);
-}
-
-bool Planner::plan_self_slot(const Object &object, std::uint32_t request, const Relocation &relocation, Problem &problem) {
-  if (relocation.place % sizeof(std::uintptr_t) != 0 || !is_in_data(object, relocation.place)) return true;
-  // Where it is to lead is known only when all slots are: commit fills it in.
-  return push(request, relocation, load_word(relocation.place), 0, false, true, problem);
-}
-
-bool Planner::classify(Object &object, std::uint32_t request, const Relocation &relocation, std::uintptr_t value,
-                       Problem &problem) {
+/// What a slot holds, the long way. The slot is marked as left until it is known to be taken.
+bool Planner::classify(Object &object, Slot &slot, const Relocation &relocation, Problem &problem) {
+  const std::uint32_t request = slot.redirect;
+  const std::uintptr_t value = slot.before;
   const Request &asked = *plan_.requests[request];
   const char *version = needed_version(object.image, relocation.symbol);
   if (!asked.version.empty() && (version == nullptr || asked.version != version)) {
     beside(request, Beside::other_version, object);
     return true;
   }
-  const auto addend = static_cast<std::uintptr_t>(relocation.kind == arch::RelocKind::absolute ? relocation.addend : 0);
-  const std::uintptr_t after = asked.replacement + addend;
+  const std::uintptr_t addend = addend_of(relocation);
   const bool is_weak = symbol_binding(object.image.symbol(relocation.symbol)) == STB_WEAK;
   if (value == 0 && is_weak) {
     beside(request, Beside::unprovided, object);
+    return true;
+  }
+
+  if (static_cast<std::uintptr_t>(static_cast<std::intptr_t>(static_cast<std::int16_t>(addend))) != addend) {
+    beside(request, Beside::addend, object);
     return true;
   }
 
@@ -148,18 +321,19 @@ bool Planner::classify(Object &object, std::uint32_t request, const Relocation &
   Beside how = Beside::kCount;
   const std::vector<Layer> &layers = layers_.over(asked.symbol);
   for (std::size_t k = layers.size(); k-- > 0 && definition.state == Definition::State::none;) {
-    const Slot *slot = layers[k].change->slot_at(relocation.place);
-    if (slot == nullptr || slot->after != value) continue;
-    definition = resolver_.at(asked.name, (*layers[k]).function);
+    const Slot *below = layers[k].slot_at(relocation.place);
+    if (below == nullptr || layers[k]->after(*below) != value) continue;
+    definition = resolver_.at(asked.name, layers[k]->function);
     if (definition.state != Definition::State::found)
-      definition = {Definition::State::found, objects_.at((*layers[k]).function), nullptr, nullptr, (*layers[k]).function};
+      definition = {Definition::State::found, objects_.at(layers[k]->function), nullptr, nullptr, layers[k]->function};
     how = Beside::layered;
   }
   if (definition.state == Definition::State::none) definition = resolver_.at(asked.name, value - addend);
   if (definition.state == Definition::State::none) {
     const Object *holder = objects_.at(value);
     if (relocation.kind != arch::RelocKind::jump_slot && holder != nullptr && holder->is_executable &&
-        holder->is_readable && canonical_plt_address(holder->image, asked.name) == value - addend && program_is_chosen(request)) {
+        holder->is_readable && canonical_plt_address(holder->image, asked.name) == value - addend &&
+        program_is_chosen(request)) {
       // The value that `&function` has everywhere in a program that is not position independent. The call goes on through
       // the program's slot, which is redirected; and pointers go on comparing equal.
       beside(request, Beside::canonical, object);
@@ -179,43 +353,59 @@ bool Planner::classify(Object &object, std::uint32_t request, const Relocation &
     problem.symbol = asked.symbol.c_str();
     problem.address = relocation.place;
     if (definition.state == Definition::State::ambiguous)
-      problem.set(Code::original_unresolved,
-                  "cannot tell which '%s' %s calls: its slot is not bound yet, and both %s and %s define it (leave this "
-                  "caller out, or name a provider)",
-                  asked.symbol.c_str(), object.path, definition.provider->path, definition.other->path);
+      problem.set(
+          Code::original_unresolved,
+          "cannot tell which '%s' %s calls: its slot is not bound yet, and both %s and %s define it (leave this "
+          "caller out, or name a provider)",
+          asked.symbol.c_str(), object.path, definition.provider->path, definition.other->path);
     else
-      problem.set(Code::original_unresolved, "%s imports '%s%s%s', its slot holds %#lx, and no loaded object defines it",
-                  object.path, asked.symbol.c_str(), version != nullptr ? "@" : "", version != nullptr ? version : "", value);
+      problem.set(Code::original_unresolved,
+                  "%s imports '%s%s%s', its slot holds %#lx, and no loaded object defines it", object.path,
+                  asked.symbol.c_str(), version != nullptr ? "@" : "", version != nullptr ? version : "", value);
     return false;
   }
-  if (!asked.provider.empty() && (definition.provider == nullptr || !definition.provider->matches(asked.provider.c_str()))) {
+  if (!asked.provider.empty() &&
+      (definition.provider == nullptr || !definition.provider->matches(asked.provider.c_str()))) {
     beside(request, Beside::other_provider, object);
     return true;
   }
   if (!take_function(request, object, definition, problem)) return false;
   if (how != Beside::kCount) beside(request, how, object);
   if (is_lazy) beside(request, Beside::lazy, object);
-  return push(request, relocation, value, after, is_lazy, false, problem);
+  slot.addend = static_cast<std::int16_t>(addend);
+  slot.is_lazy = is_lazy;
+  slot.is_left = false;
+  return true;
 }
 
+/// Asks the resolver, and remembers the answer for callers that it holds for too: all of them where only one object defines
+/// the name, those that came with the program otherwise.
 Definition Planner::search(Object &object, std::uint32_t request, const char *version) {
   State &state = states_[request];
   const bool is_startup =
       static_cast<std::size_t>(&object - objects_.in_load_order().data()) < objects_.startup_count() &&
       !object.image.binds_symbolically();
-  const auto same = [](const char *a, const char *b) { return a == b || (a != nullptr && b != nullptr && std::strcmp(a, b) == 0); };
-  if (is_startup && state.has_resolved && same(state.resolved_version, version)) return state.resolved;
-  const Definition found = resolver_.search(object, plan_.requests[request]->name, version);
-  if (is_startup) {
+  const auto same = [](const char *a, const char *b) {
+    return a == b || (a != nullptr && b != nullptr && std::strcmp(a, b) == 0);
+  };
+  if (state.has_resolved && (is_startup || state.is_the_only_one) && same(state.resolved_version, version))
+    return state.resolved;
+  const SymbolName &name = plan_.requests[request]->name;
+  Definition found = resolver_.only_one(name, version);
+  const bool is_the_only_one = found.state == Definition::State::found;
+  if (!is_the_only_one) found = resolver_.search(object, name, version);
+  if (is_startup || is_the_only_one) {
     state.resolved = found;
     state.resolved_version = version;
+    state.is_the_only_one = is_the_only_one;
     state.has_resolved = true;
   }
   return found;
 }
 
 /// The first function found is the one that the redirect is about; every further slot must lead to the same.
-bool Planner::take_function(std::uint32_t request, const Object &caller, const Definition &definition, Problem &problem) {
+bool Planner::take_function(std::uint32_t request, const Object &caller, const Definition &definition,
+                            Problem &problem) {
   const Request &asked = *plan_.requests[request];
   PlannedRedirect &redirect = plan_.redirects[request];
   if (redirect.function == definition.address) return true;
@@ -224,10 +414,11 @@ bool Planner::take_function(std::uint32_t request, const Object &caller, const D
   problem.symbol = asked.symbol.c_str();
   problem.address = definition.address;
   if (redirect.function != 0) {
-    problem.set(Code::several_functions,
-                "'%s' is not one function here: %s calls the one at %#lx in %s, other callers the one at %#lx in %s (name a "
-                "version, a provider or the callers)",
-                asked.symbol.c_str(), caller.path, definition.address, provider, redirect.function, redirect.provider);
+    problem.set(
+        Code::several_functions,
+        "'%s' is not one function here: %s calls the one at %#lx in %s, other callers the one at %#lx in %s (name a "
+        "version, a provider or the callers)",
+        asked.symbol.c_str(), caller.path, definition.address, provider, redirect.function, redirect.provider);
     return false;
   }
   const bool is_data = definition.symbol != nullptr && is_data_type(symbol_type(*definition.symbol));
@@ -235,8 +426,9 @@ bool Planner::take_function(std::uint32_t request, const Object &caller, const D
                        symbol_type(*definition.symbol) == STT_GNU_IFUNC ||
                        definition.provider->image.is_code(definition.address);
   if (is_data || !is_code) {
-    problem.set(Code::not_a_function, "'%s' in %s is %s, not a function", asked.symbol.c_str(), provider,
-                definition.symbol != nullptr && symbol_type(*definition.symbol) == STT_TLS ? "thread-local storage" : "data");
+    problem.set(
+        Code::not_a_function, "'%s' in %s is %s, not a function", asked.symbol.c_str(), provider,
+        definition.symbol != nullptr && symbol_type(*definition.symbol) == STT_TLS ? "thread-local storage" : "data");
     return false;
   }
   problem.object = "";
@@ -244,6 +436,7 @@ bool Planner::take_function(std::uint32_t request, const Object &caller, const D
   problem.address = 0;
   redirect.function = definition.address;
   redirect.provider = provider;
+  if (states_[request].takes_any) states_[request].function = definition.address;
   return check_replacement(request, problem);
 }
 
@@ -253,7 +446,8 @@ bool Planner::check_replacement(std::uint32_t request, Problem &problem) {
   const char *why = nullptr;
   if (asked.replacement == plan_.redirects[request].function) {
     why = "is the function itself";
-  } else if (holder != nullptr && holder->is_readable && canonical_plt_address(holder->image, asked.name) == asked.replacement) {
+  } else if (holder != nullptr && holder->is_readable &&
+             canonical_plt_address(holder->image, asked.name) == asked.replacement) {
     why = "is the program's PLT entry of the function itself";
   } else if (holder != nullptr && holder->is_own) {
     why = "lies inside shunt";
@@ -269,40 +463,9 @@ bool Planner::check_replacement(std::uint32_t request, Problem &problem) {
   problem.symbol = asked.symbol.c_str();
   problem.address = asked.replacement;
   problem.object = holder != nullptr ? holder->path : "";
-  problem.set(Code::bad_replacement, "the replacement of '%s' at %#lx %s%s%s", asked.symbol.c_str(), asked.replacement, why,
-              holder != nullptr ? ", in " : "", holder != nullptr ? holder->path : "");
+  problem.set(Code::bad_replacement, "the replacement of '%s' at %#lx %s%s%s", asked.symbol.c_str(), asked.replacement,
+              why, holder != nullptr ? ", in " : "", holder != nullptr ? holder->path : "");
   return false;
-}
-
-bool Planner::push(std::uint32_t request, const Relocation &relocation, std::uintptr_t value, std::uintptr_t after,
-                   bool is_lazy, bool is_self, Problem &problem) {
-  if (states_[request].shares_symbol) {
-    for (const Slot &slot : plan_.slots) {
-      if (slot.address != relocation.place || is_self) continue;
-      problem.symbol = plan_.requests[request]->symbol.c_str();
-      problem.address = slot.address;
-      problem.set(Code::invalid_argument, "two redirects of '%s' in one transaction mean the same slot at %#lx", problem.symbol,
-                  slot.address);
-      return false;
-    }
-  }
-  if (!plan_.slots.push_back({relocation.place, value, after, request, relocation.kind, is_lazy, is_self})) {
-    problem.set(Code::out_of_memory, "no memory for the plan");
-    return false;
-  }
-  PlannedRedirect &redirect = plan_.redirects[request];
-  if (is_self) {
-    ++redirect.self_slots;
-    return true;
-  }
-  ++redirect.slots;
-  State &state = states_[request];
-  const auto run = static_cast<std::uint32_t>(plan_.runs.size());
-  if (state.last_run != run) {
-    state.last_run = run;
-    ++redirect.callers;
-  }
-  return true;
 }
 
 void Planner::beside(std::uint32_t request, Beside what, const Object &object) {
@@ -324,19 +487,26 @@ void Planner::explain_nothing(std::uint32_t request, Problem &problem) {
     const BesideCount example =
         count(Beside::other_provider).count > 0 ? count(Beside::other_provider) : count(Beside::other_version);
     problem.object = example.example;
-    return problem.set(Code::no_provider, "'%s' is imported, by %s for one, but not from provider '%s' with version '%s'",
-                       symbol, example.example, asked.provider.empty() ? "*" : asked.provider.c_str(),
+    return problem.set(Code::no_provider,
+                       "'%s' is imported, by %s for one, but not from provider '%s' with version '%s'", symbol,
+                       example.example, asked.provider.empty() ? "*" : asked.provider.c_str(),
                        asked.version.empty() ? "*" : asked.version.c_str());
   }
-  if (seen_chosen_[states_[request].filter] == 0)
-    return problem.set(Code::no_caller, "no loaded object matches the callers that were asked for, so nothing calls '%s' for them",
+  bool any_chosen = false;
+  for (std::uint32_t rank = 0; rank < places_.size(); ++rank)
+    any_chosen = any_chosen || is_chosen(states_[request].filter, rank);
+  if (!any_chosen)
+    return problem.set(Code::no_caller,
+                       "no loaded object matches the callers that were asked for, so nothing calls '%s' for them",
                        symbol);
   const auto state_of = [&](Beside what, const char *text) {
     problem.object = count(what).example;
-    problem.set(Code::no_caller, "'%s' has no slot that can be redirected: that of %s %s", symbol, problem.object, text);
+    problem.set(Code::no_caller, "'%s' has no slot that can be redirected: that of %s %s", symbol, problem.object,
+                text);
   };
   if (count(Beside::unprovided).count > 0) return state_of(Beside::unprovided, "is a weak import that nobody provides");
   if (count(Beside::unaligned).count > 0) return state_of(Beside::unaligned, "is not aligned to a word");
+  if (count(Beside::addend).count > 0) return state_of(Beside::addend, "points behind the function, not to it");
   if (count(Beside::text).count > 0) return state_of(Beside::text, "lies in code (a text relocation)");
 
   const Object *imports = nullptr, *defines = nullptr;
@@ -345,7 +515,8 @@ void Planner::explain_nothing(std::uint32_t request, Problem &problem) {
       if (problem) return;
       continue;
     }
-    object.index.for_each(object.image, asked.name, [&](const Relocation &) { imports = imports != nullptr ? imports : &object; });
+    object.index.for_each(object.image, asked.name, states_[request].name_number,
+                          [&](std::uint32_t) { imports = imports != nullptr ? imports : &object; });
     if (defines == nullptr && find_definition_at(object.image, asked.name, 0) != nullptr) defines = &object;
   }
   if (imports != nullptr) {

@@ -24,6 +24,8 @@ struct CallerFilter {
   [[nodiscard]] bool chooses(const Object &object) const;
   /// Was the object asked for in particular, so that failing to read it is an error?
   [[nodiscard]] bool names(const Object &object) const;
+  /// Only few objects are meant.
+  [[nodiscard]] bool is_narrow() const { return inside != 0 || !callers.empty(); }
   [[nodiscard]] bool is_patch(const Object &object) const { return patch != 0 && object.contains(patch); }
 };
 

@@ -20,7 +20,8 @@ bool Resolver::is_searched(const Object &object) const {
 Definition Resolver::at(const SymbolName &name, std::uintptr_t address) {
   Definition definition;
   definition.provider = objects_.at(address);
-  if (definition.provider == nullptr || !definition.provider->is_readable || definition.provider->is_vdso) return definition;
+  if (definition.provider == nullptr || !definition.provider->is_readable || definition.provider->is_vdso)
+    return definition;
   const Image &image = definition.provider->image;
   definition.symbol = find_definition_at(image, name, address);
   if (definition.symbol == nullptr) {
@@ -45,6 +46,18 @@ Definition Resolver::in_object(const Object &object, const SymbolName &name, con
   return definition;
 }
 
+Definition Resolver::only_one(const SymbolName &name, const char *version) {
+  Definition only;
+  for (const Object &object : objects_.in_load_order()) {
+    const Definition one = in_object(object, name, version);
+    if (one.state != Definition::State::found) continue;
+    if (only.state == Definition::State::found) return {};
+    only = one;
+  }
+  if (only.state == Definition::State::found) only.address = function_address(*only.provider, *only.symbol);
+  return only;
+}
+
 Definition Resolver::in_startup_objects(const SymbolName &name, const char *version) {
   for (const Object &object : objects_.in_load_order().first(objects_.startup_count()))
     if (Definition found = in_object(object, name, version); found.state == Definition::State::found) return found;
@@ -62,7 +75,8 @@ Definition Resolver::in_dependencies(Object &caller, const SymbolName &name, con
       const char *needed = object.image.needed(n);
       if (needed == nullptr) break;
       const auto position = static_cast<std::uint32_t>(objects_.position_of_needed(needed));
-      if (position < all.size() && std::find(dependencies_.begin(), dependencies_.end(), position) == dependencies_.end() &&
+      if (position < all.size() &&
+          std::find(dependencies_.begin(), dependencies_.end(), position) == dependencies_.end() &&
           !dependencies_.push_back(position))
         return {};
     }
@@ -91,9 +105,12 @@ Definition Resolver::search(Object &caller, const SymbolName &name, const char *
   if (of_program.state == State::found) {
     if (own.state != State::found || own.symbol == of_program.symbol) return finish(of_program);
     switch (scope_seen_in(caller)) {
-      case Scope::program_first: return finish(of_program);
-      case Scope::own_first: return finish(own);
-      case Scope::unknown: return ambiguous(of_program, own);
+      case Scope::program_first:
+        return finish(of_program);
+      case Scope::own_first:
+        return finish(own);
+      case Scope::unknown:
+        return ambiguous(of_program, own);
     }
   }
   // Neither the program nor (so far) anybody else: objects that were loaded later, perhaps with RTLD_GLOBAL.
@@ -113,11 +130,12 @@ Resolver::Scope Resolver::scope_seen_in(Object &caller) {
   const Image &image = caller.image;
   for (unsigned t = 0; t < Image::kTables; ++t) {
     for (std::uint32_t k = 0; k < image.table(t).count; ++k) {
-      const Relocation relocation = image.relocation(t << 30 | k);
+      const Relocation relocation = image.relocation(t << Image::kTableShift | k);
       if (relocation.kind != arch::RelocKind::jump_slot && relocation.kind != arch::RelocKind::glob_dat) continue;
       if (relocation.symbol == STN_UNDEF || relocation.symbol >= image.symbol_limit()) continue;
       const Elf64_Phdr *segment = image.segment_at(relocation.place, sizeof(std::uintptr_t));
-      if (segment == nullptr || (segment->p_flags & PF_R) == 0 || relocation.place % sizeof(std::uintptr_t) != 0) continue;
+      if (segment == nullptr || (segment->p_flags & PF_R) == 0 || relocation.place % sizeof(std::uintptr_t) != 0)
+        continue;
       const SymbolName name(image.symbol_name(relocation.symbol));
       const char *version = needed_version(image, relocation.symbol);
       const Definition of_program = in_startup_objects(name, version);

@@ -36,6 +36,9 @@ class Resolver {
   /// The definition of `name` that lies at `address` in the object that holds it: what a bound slot leads to.
   Definition at(const SymbolName &name, std::uintptr_t address);
 
+  /// The definition, when a single object of the process has one: then every search ends there. None otherwise.
+  Definition only_one(const SymbolName &name, const char *version);
+
   /// What the dynamic linker finds for an import of `caller` that asks for `version` (NULL: none).
   Definition search(Object &caller, const SymbolName &name, const char *version);
 

@@ -46,7 +46,8 @@ bool parse_maps(const char *text, std::size_t size, PageVector<Mapping> &mapping
     if (c < line_end && *c == '-') {
       c = parse_hex(c + 1, line_end, mapping.end);
       if (line_end - c >= 5 && *c == ' ' && mapping.begin < mapping.end) {
-        mapping.protection = (c[1] == 'r' ? PROT_READ : 0) | (c[2] == 'w' ? PROT_WRITE : 0) | (c[3] == 'x' ? PROT_EXEC : 0);
+        mapping.protection =
+            (c[1] == 'r' ? PROT_READ : 0) | (c[2] == 'w' ? PROT_WRITE : 0) | (c[3] == 'x' ? PROT_EXEC : 0);
         if (!mappings.push_back(mapping)) return false;
       }
     }
@@ -79,7 +80,8 @@ int Protections::query(std::uintptr_t address, Mapping &mapping) {
   query.query_addr = address;
   if (syscall(SYS_ioctl, maps_.get(), kProcmapQuery, &query) != 0) return -errno;
   mapping = {query.vma_start, query.vma_end,
-             ((query.vma_flags & kReadable) != 0 ? PROT_READ : 0) | ((query.vma_flags & kWritable) != 0 ? PROT_WRITE : 0) |
+             ((query.vma_flags & kReadable) != 0 ? PROT_READ : 0) |
+                 ((query.vma_flags & kWritable) != 0 ? PROT_WRITE : 0) |
                  ((query.vma_flags & kExecutable) != 0 ? PROT_EXEC : 0)};
   return 0;
 }

@@ -1,6 +1,9 @@
 #include "memory/write_window.hpp"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -30,8 +33,8 @@ bool WriteWindows::look_up(std::uintptr_t address, Mapping &mapping, const char 
     problem.address = address;
     problem.object = object;
   }
-  problem.set(Code::protection_refused, "cannot learn from /proc/self/maps what protects the slot at %#lx of %s", address,
-              object);
+  problem.set(Code::protection_refused, "cannot learn from /proc/self/maps what protects the slot at %#lx of %s",
+              address, object);
   return false;
 }
 
@@ -39,7 +42,8 @@ bool WriteWindows::open_span(std::uintptr_t first_word, std::uintptr_t last_word
                              const char *object, Problem &problem) {
   if ((mapping.protection & PROT_WRITE) != 0) return true;
   const std::uintptr_t page = sys::page_size();
-  Span span = {first_word / page * page, (last_word + sizeof(std::uintptr_t) + page - 1) / page * page, mapping.protection};
+  Span span = {first_word / page * page, (last_word + sizeof(std::uintptr_t) + page - 1) / page * page,
+               mapping.protection};
   span.begin = std::max(span.begin, mapping.begin);
   span.end = std::min(span.end, mapping.end);
 
@@ -76,6 +80,11 @@ bool WriteWindows::close() {
   }
   spans_.clear();
   return restored;
+}
+
+bool write_through_kernel(std::uintptr_t address, std::uintptr_t value) {
+  const Fd memory(static_cast<int>(syscall(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC)));
+  return memory.is_open() && syscall(SYS_pwrite64, memory.get(), &value, sizeof value, address) == static_cast<long>(sizeof value);
 }
 
 }  // namespace shunt::core

@@ -24,10 +24,11 @@ class WriteWindows {
   WriteWindows &operator=(const WriteWindows &) = delete;
   ~WriteWindows() { close(); }
 
-  /// Opens the pages of `count` words whose addresses `address_of(k)` gives. Adjacent pages of one mapping are opened by one
-  /// call. `object` is what a Problem names. Words of one object should come together; order does not matter.
+  /// Opens the pages of `count` words whose addresses `address_of(k)` gives, in any order, the lowest being `low` and the
+  /// highest `high`. What lies in one mapping is opened by one call. `object` is what a Problem names.
   template <class AddressOf>
-  bool open(std::size_t count, AddressOf address_of, const char *object, Problem &problem);
+  bool open(std::uintptr_t low, std::uintptr_t high, std::size_t count, AddressOf address_of, const char *object,
+            Problem &problem);
 
   /// Restores every protection, newest first. False when the kernel refused one; the rest are restored all the same.
   bool close();
@@ -48,32 +49,36 @@ class WriteWindows {
 };
 
 /// Stores `value` if the word still holds `expected`. `found` is what it held. One aligned atomic word.
-inline bool compare_and_store(std::uintptr_t address, std::uintptr_t expected, std::uintptr_t value, std::uintptr_t &found) {
+inline bool compare_and_store(std::uintptr_t address, std::uintptr_t expected, std::uintptr_t value,
+                              std::uintptr_t &found) {
   found = expected;
-  return __atomic_compare_exchange_n(reinterpret_cast<std::uintptr_t *>(address), &found, value, false, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_ACQUIRE);
+  return __atomic_compare_exchange_n(reinterpret_cast<std::uintptr_t *>(address), &found, value, false,
+                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
 inline std::uintptr_t load_word(std::uintptr_t address) {
   return __atomic_load_n(reinterpret_cast<const std::uintptr_t *>(address), __ATOMIC_ACQUIRE);
 }
 
+/// Writes a word whose page cannot be opened, through /proc/self/mem. The kernel does not promise that it lands in one piece, so
+/// this is the last resort of an undo and nothing else. False when that is refused as well.
+bool write_through_kernel(std::uintptr_t address, std::uintptr_t value);
+
 template <class AddressOf>
-bool WriteWindows::open(std::size_t count, AddressOf address_of, const char *object, Problem &problem) {
-  // One mapping at a time: the lowest word not yet covered decides which, and every word inside it widens the span. Nearly
-  // always all words of an object lie in one mapping, so this is one pass.
-  for (std::uintptr_t done_below = 0;;) {
-    std::uintptr_t lowest = UINTPTR_MAX;
-    for (std::size_t k = 0; k < count; ++k)
-      if (const std::uintptr_t word = address_of(k); word >= done_below && word < lowest) lowest = word;
-    if (lowest == UINTPTR_MAX) return true;
+bool WriteWindows::open(std::uintptr_t low, std::uintptr_t high, std::size_t count, AddressOf address_of,
+                        const char *object, Problem &problem) {
+  for (;;) {
     Mapping mapping;
-    if (!look_up(lowest, mapping, object, problem)) return false;
-    std::uintptr_t highest = lowest;
-    for (std::size_t k = 0; k < count; ++k)
-      if (const std::uintptr_t word = address_of(k); word > highest && word < mapping.end) highest = word;
-    if (!open_span(lowest, highest, mapping, object, problem)) return false;
-    done_below = mapping.end;
+    if (!look_up(low, mapping, object, problem)) return false;
+    if (high < mapping.end) return open_span(low, high, mapping, object, problem);  // all in one mapping: nearly always
+    std::uintptr_t last = low, next = high;
+    for (std::size_t k = 0; k < count; ++k) {
+      const std::uintptr_t word = address_of(k);
+      if (word < mapping.end && word > last) last = word;
+      if (word >= mapping.end && word < next) next = word;
+    }
+    if (!open_span(low, last, mapping, object, problem)) return false;
+    low = next;
   }
 }
 

@@ -1,11 +1,14 @@
 // import_index.hpp: for one object, every relocation that may be a slot, by the name of its symbol. Built in one pass over
-// the relocations when an object is first looked at; every later plan is a few loads for each name.
+// the relocations when an object is first looked at; every later plan reads the index and the slots, and nothing else: an
+// object's relocations, symbols and names lie in a dozen pages, and fetching those again for each plan is what costs.
 //
-// Memory: eight bytes for a slot and two to four for its share of the buckets, in pages of our own (the loader's lock is
-// held while this is built, so malloc is out of reach). The limit is 16 bytes a slot and 1 KiB an object.
+// A name is compared once. The entry then carries the number of that name instead of its hash, and later plans for the same
+// name compare numbers. Names whose hashes collide are always told apart.
+//
+// Memory: 12 bytes for a slot and up to 2 for its share of the buckets, in pages of our own (the loader's lock is held while
+// this is built, so malloc is out of reach). The limit is 16 bytes a slot and 1 KiB an object.
 //
 //   starts[bucket] .. starts[bucket + 1]   the entries whose hash has this bucket in its upper bits
-//   entries[k]                             {hash of the name, reference of the relocation}
 #pragma once
 
 #include <cstdint>
@@ -18,8 +21,20 @@
 namespace shunt::core {
 
 struct IndexEntry {
-  std::uint32_t hash;
-  Image::RelocationRef relocation;
+  std::uint32_t key;     // hash of the name; once the name was compared, its number
+  std::uint32_t offset;  // of the slot, from the object's lowest address
+  std::uint32_t bits;
+
+  static constexpr std::uint32_t kIsNumber = 1U << 31;  // key is a name's number
+  static constexpr std::uint32_t kIsPlain = 1U << 30;   // an aligned word in writable data, no addend
+  static constexpr unsigned kKindShift = 28, kTableShift = 26;
+  static constexpr std::uint32_t kMaximumPosition = (1U << 26) - 1;
+
+  [[nodiscard]] bool is_plain() const { return (bits & kIsPlain) != 0; }
+  [[nodiscard]] arch::RelocKind kind() const { return static_cast<arch::RelocKind>(bits >> kKindShift & 3); }
+  [[nodiscard]] Image::RelocationRef relocation() const {
+    return (bits >> kTableShift & 3) << Image::kTableShift | (bits & kMaximumPosition);
+  }
 };
 
 class IndexArena;
@@ -27,20 +42,27 @@ class IndexArena;
 /// Plain data; its memory belongs to the arena that it was built in.
 struct ImportIndex {
   const std::uint32_t *starts = nullptr;  // NULL: not built
-  const IndexEntry *entries = nullptr;
+  IndexEntry *entries = nullptr;
   std::uint32_t count = 0;
   std::uint32_t shift = 0;
   std::uint32_t bytes = 0;
   void *chunk = nullptr;
 
-  /// Calls `visit(relocation)` for each relocation whose symbol has this name.
+  /// Calls `visit(k)` for the entry of each relocation whose symbol has this name. `number`: of the name, never 0.
   template <class Visit>
-  void for_each(const Image &image, const SymbolName &name, Visit visit) const {
+  void for_each(const Image &image, const SymbolName &name, std::uint32_t number, Visit visit) const {
     const std::uint32_t bucket = static_cast<std::uint32_t>(std::uint64_t{name.index_hash} >> shift);
     for (std::uint32_t k = starts[bucket], end = starts[bucket + 1]; k < end; ++k) {
-      if (entries[k].hash != name.index_hash) continue;
-      const Relocation relocation = image.relocation(entries[k].relocation);
-      if (std::strcmp(image.symbol_name(relocation.symbol), name.text) == 0) visit(relocation);
+      IndexEntry &entry = entries[k];
+      if ((entry.bits & IndexEntry::kIsNumber) != 0) {
+        if (entry.key != number) continue;
+      } else {
+        if (entry.key != name.index_hash) continue;
+        if (std::strcmp(image.symbol_name(image.relocation(entry.relocation()).symbol), name.text) != 0) continue;
+        entry.key = number;
+        entry.bits |= IndexEntry::kIsNumber;
+      }
+      visit(k);
     }
   }
 };

@@ -23,7 +23,8 @@ std::uintptr_t own_address() { return reinterpret_cast<std::uintptr_t>(&own_addr
 }  // namespace
 
 bool Object::matches(const char *glob) const {
-  return glob_matches(glob, path) || glob_matches(glob, last_part(path)) || (*soname != '\0' && glob_matches(glob, soname));
+  return glob_matches(glob, path) || glob_matches(glob, last_part(path)) ||
+         (*soname != '\0' && glob_matches(glob, soname));
 }
 
 void ObjectTable::locked(Problem &problem, Entry work, void *context) {
@@ -151,6 +152,10 @@ Object *ObjectTable::at(std::uintptr_t address) {
 }
 
 Object *ObjectTable::with_id(ObjectId id) {
+  // New objects come at the end of the list and get the next number, so it is sorted, unless a linker does otherwise.
+  Object *near = std::lower_bound(objects_.begin(), objects_.end(), id,
+                                  [](const Object &one, ObjectId value) { return one.id < value; });
+  if (near != objects_.end() && near->id == id) return near;
   for (Object &object : in_load_order())
     if (object.id == id) return &object;
   return nullptr;

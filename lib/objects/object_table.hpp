@@ -18,6 +18,7 @@
 #include "elf/image.hpp"
 #include "objects/import_index.hpp"
 #include "objects/interner.hpp"
+#include "objects/postings.hpp"
 
 namespace shunt::core {
 
@@ -65,8 +66,13 @@ class ObjectTable {
   /// The position of an object that DT_NEEDED names, or the number of objects.
   [[nodiscard]] std::size_t position_of_needed(const char *name) const;
 
-  /// Memory that the indexes take now.
-  [[nodiscard]] std::size_t index_bytes() const { return arena_.bytes_used(); }
+  /// In step with the table: empty after an object came or went.
+  Postings &postings() {
+    postings_.start(generation_, objects_.size());
+    return postings_;
+  }
+  /// Memory that the indexes and the postings take now.
+  [[nodiscard]] std::size_t index_bytes() const { return arena_.bytes_used() + postings_.bytes_used(); }
   /// Changes whenever an object was loaded or unloaded.
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
 
@@ -87,6 +93,7 @@ class ObjectTable {
   PageVector<std::uint32_t> order_;
   PageVector<Raw> raw_;
   IndexArena arena_;
+  Postings postings_;
   Interner names_;
   std::uint64_t adds_ = 0, subs_ = 0, generation_ = 0;
   ObjectId next_id_ = 1;

@@ -10,7 +10,8 @@ namespace {
 /// A function that the dynamic linker would find in the file. Linkers put _init and _fini there, which are no functions of the
 /// patch's author.
 bool is_exported_function(const Image &file, const Elf64_Sym &symbol) {
-  const unsigned type = symbol_type(symbol), binding = symbol_binding(symbol), visibility = ELF64_ST_VISIBILITY(symbol.st_other);
+  const unsigned type = symbol_type(symbol), binding = symbol_binding(symbol),
+                 visibility = ELF64_ST_VISIBILITY(symbol.st_other);
   if (!is_defined(symbol) || (type != STT_FUNC && type != STT_GNU_IFUNC)) return false;
   if (visibility == STV_HIDDEN || visibility == STV_INTERNAL) return false;
   if (binding != STB_GLOBAL && binding != STB_WEAK) return false;
@@ -20,7 +21,8 @@ bool is_exported_function(const Image &file, const Elf64_Sym &symbol) {
 
 }  // namespace
 
-Result<std::vector<Replacement>> choose_replacements(const Image &file, const char *name, const std::vector<std::string> &wanted) {
+Result<std::vector<Replacement>> choose_replacements(const Image &file, const char *name,
+                                                     const std::vector<std::string> &wanted) {
   std::vector<std::string> strong, weak;
   for (std::uint32_t k = 1, count = symbol_count(file); k < count; ++k) {
     const Elf64_Sym &symbol = file.symbol(k);
@@ -36,7 +38,8 @@ Result<std::vector<Replacement>> choose_replacements(const Image &file, const ch
       return std::find(list.begin(), list.end(), replacement.replacement) != list.end();
     };
     if (!exports(strong) && !exports(weak)) {
-      Error error = make_error(Code::unknown_symbol, "%s exports no function '%s'", name, replacement.replacement.c_str());
+      Error error =
+          make_error(Code::unknown_symbol, "%s exports no function '%s'", name, replacement.replacement.c_str());
       error.object = name;
       error.symbol = replacement.replacement;
       return error;
@@ -46,8 +49,9 @@ Result<std::vector<Replacement>> choose_replacements(const Image &file, const ch
   if (wanted.empty())
     for (const std::string &symbol : strong) chosen.push_back({symbol, symbol});
   if (chosen.empty()) {
-    Error error = make_error(Code::patch_no_exports, "%s exports no function%s", name,
-                             weak.empty() ? "" : " but weak ones (inline functions, templates), which are taken only by name");
+    Error error =
+        make_error(Code::patch_no_exports, "%s exports no function%s", name,
+                   weak.empty() ? "" : " but weak ones (inline functions, templates), which are taken only by name");
     error.object = name;
     return error;
   }

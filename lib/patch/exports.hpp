@@ -16,7 +16,8 @@ struct Replacement {
 
 /// `wanted`: NAME or NAME=REPLACEMENT; empty: every strong function that the file exports. `name` is for messages.
 /// Errors: patch_no_exports; unknown_symbol for a wanted name that the patch does not export as a function.
-Result<std::vector<Replacement>> choose_replacements(const Image &file, const char *name, const std::vector<std::string> &wanted);
+Result<std::vector<Replacement>> choose_replacements(const Image &file, const char *name,
+                                                     const std::vector<std::string> &wanted);
 
 /// The strong symbols that the file needs and does not define.
 std::vector<std::string> undefined_symbols(const Image &file);

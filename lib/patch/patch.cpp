@@ -55,7 +55,8 @@ Result<Fd> private_copy(int fd, const char *name) {
     }
     offset += got;
   }
-  if (fcntl(copy.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) return unreadable(name, "cannot be sealed");
+  if (fcntl(copy.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0)
+    return unreadable(name, "cannot be sealed");
   return copy;
 }
 
@@ -115,9 +116,9 @@ Result<std::unique_ptr<Patch>> Patch::load(int fd, const char *name, const Patch
     const std::string linker = said != nullptr ? said : "no reason given";
     const std::string names = names_nobody_defines(file->image());
     const bool is_undefined = linker.find("undefined symbol") != std::string::npos;
-    Error error = make_error(is_undefined ? Code::patch_undefined_symbols : Code::patch_not_loadable, "%s cannot be loaded: %s%s", name,
-                             is_undefined && !names.empty() ? "nobody defines " : linker.c_str(),
-                             is_undefined ? names.c_str() : "");
+    Error error = make_error(
+        is_undefined ? Code::patch_undefined_symbols : Code::patch_not_loadable, "%s cannot be loaded: %s%s", name,
+        is_undefined && !names.empty() ? "nobody defines " : linker.c_str(), is_undefined ? names.c_str() : "");
     error.object = name;
     error.symbol = names.substr(0, names.find(','));
     return error;
@@ -126,7 +127,8 @@ Result<std::unique_ptr<Patch>> Patch::load(int fd, const char *name, const Patch
   dlinfo(patch->handle_, RTLD_DI_LINKMAP, &map);
   patch->inside_ = reinterpret_cast<std::uintptr_t>(map->l_ld);
 
-  const auto filter = std::make_shared<const CallerFilter>(CallerFilter{options.callers, options.not_callers, 0, patch->inside_});
+  const auto filter =
+      std::make_shared<const CallerFilter>(CallerFilter{options.callers, options.not_callers, 0, patch->inside_});
   for (const Replacement &one : *replacements) {
     const auto function = reinterpret_cast<std::uintptr_t>(dlsym(patch->handle_, one.replacement.c_str()));
     auto request = std::make_shared<Request>(one.symbol, function);
@@ -141,18 +143,19 @@ Result<std::unique_ptr<Patch>> Patch::load(int fd, const char *name, const Patch
 }
 
 Patch::~Patch() {
-  if (change_ != nullptr && change_->is_applied) static_cast<void>(change_.release());  // stands for the life of the process
+  if (change_ != nullptr && change_->is_applied)
+    static_cast<void>(change_.release());  // stands for the life of the process
   if (handle_ == nullptr || was_applied_) return;
   Engine::instance().remove_patch(inside_);
   dlclose(handle_);
 }
 
 std::optional<Error> Patch::nothing_matches(const Plan &plan) const {
-  if (plan.written_slots > 0) return std::nullopt;
+  if (!plan.slots.empty()) return std::nullopt;
   std::string names;
   for (const auto &request : requests_) names += (names.empty() ? "" : ", ") + request->symbol;
-  Error error = make_error(Code::patch_matches_nothing, "%s: no loaded object calls through a slot what it exports: %s", name_.c_str(),
-                           names.c_str());
+  Error error = make_error(Code::patch_matches_nothing, "%s: no loaded object calls through a slot what it exports: %s",
+                           name_.c_str(), names.c_str());
   error.object = name_;
   return error;
 }

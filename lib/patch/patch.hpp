@@ -45,7 +45,7 @@ class Patch {
   [[nodiscard]] std::optional<Error> nothing_matches(const Plan &plan) const;
 
   std::string name_;
-  void *handle_ = nullptr;  // of dlopen
+  void *handle_ = nullptr;     // of dlopen
   std::uintptr_t inside_ = 0;  // an address inside the loaded patch
   Requests requests_;
   std::unique_ptr<Change> change_;

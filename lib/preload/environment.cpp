@@ -49,7 +49,8 @@ Environment read_environment() {
       environment.complaints.push_back("SHUNT_SIGNAL=" + signal + " names no signal that can be used");
       environment.signal = 0;
     } else if (environment.folder.empty()) {
-      environment.complaints.push_back("SHUNT_SIGNAL is set, but without SHUNT_DIR there is nothing to look through again");
+      environment.complaints.push_back(
+          "SHUNT_SIGNAL is set, but without SHUNT_DIR there is nothing to look through again");
       environment.signal = 0;
     }
   }
@@ -57,7 +58,9 @@ Environment read_environment() {
     const std::size_t colon = log.find(':');
     environment.logs = parse_level(log.substr(0, colon), environment.log_level);
     if (environment.logs && colon != std::string::npos) environment.log_file = log.substr(colon + 1);
-    if (!environment.logs) environment.complaints.push_back("SHUNT_LOG=" + log + " is not debug, info, warning or error, then perhaps :FILE");
+    if (!environment.logs)
+      environment.complaints.push_back("SHUNT_LOG=" + log +
+                                       " is not debug, info, warning or error, then perhaps :FILE");
   }
   return environment;
 }

@@ -15,7 +15,7 @@ struct Environment {
   int signal = 0;                    // SHUNT_SIGNAL=USR2 (SIGUSR2 and a number do as well); 0: none
   bool logs = false;                 // SHUNT_LOG=level[:file]
   shunt_log_level log_level = SHUNT_LOG_WARNING;
-  std::string log_file;  // "": stderr
+  std::string log_file;                 // "": stderr
   std::vector<std::string> complaints;  // what could not be understood
 };
 

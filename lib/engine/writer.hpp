@@ -1,0 +1,48 @@
+// writer.hpp: puts a change's values into the slots, and takes them out again; all or nothing.
+//
+// One object after the other: its pages are opened, its slots written, its pages closed. (A process that has hundreds of
+// mappings split at once pays half as much again for each protection change.) So a refusal may come when other objects are
+// written already. Those are opened again and written back; should the kernel now refuse what it granted a moment ago, their
+// words are written back through /proc/self/mem, which needs no open page.
+//
+// Only inside ObjectTable::while_locked(). Nothing here allocates but WriteWindows, before the first store of an object.
+#pragma once
+
+#include "engine/layers.hpp"
+#include "memory/write_window.hpp"
+
+namespace shunt::core {
+
+class Writer {
+ public:
+  /// `is_loaded` has one flag for each span of the change: slots of objects that are gone are passed over.
+  Writer(Change &change, const PageVector<char> &is_loaded) : change_(change), is_loaded_(is_loaded) {}
+
+  /// Every slot from what it held to the replacement, the patch's own to the originals. Stops at the first slot that holds
+  /// something else (slot_changed) and at the first page that cannot be opened (protection_refused).
+  bool put_in(Problem &problem);
+
+  /// Every slot that is not covered back to what it held. One that holds something else is left alone and counted, unless it
+  /// leads to the real function already.
+  bool take_out(std::size_t &conflicts, Problem &problem);
+
+  /// Leads the own slots of a patch, which now hold `from`, to another original. `problem` when a page cannot be opened.
+  bool lead_self_slots(Change &patch, std::uint32_t redirect, std::uintptr_t to, Problem &problem);
+
+ private:
+  [[nodiscard]] std::uintptr_t after(const Slot &slot) const { return change_.redirects[slot.redirect].after(slot); }
+  bool open(const Span &span, Problem &problem);
+  bool open_word(std::uintptr_t address, const char *object, Problem &problem);
+  bool put_in_span(const Span &span, Problem &problem);
+  void tell_changed(std::uintptr_t address, std::uint32_t redirect, const char *object, std::uintptr_t expected,
+                    std::uintptr_t found, Problem &problem);
+  void undo_put_in(std::size_t spans, std::size_t self_slots);
+  void undo_take_out(std::size_t spans);
+  static void put_back(std::uintptr_t address, std::uintptr_t from, std::uintptr_t to, bool is_open);
+
+  Change &change_;
+  const PageVector<char> &is_loaded_;
+  WriteWindows windows_;
+};
+
+}  // namespace shunt::core
