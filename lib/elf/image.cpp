@@ -156,8 +156,8 @@ void Image::read_dynamic(Problem &problem) {
   }
 
   // Some linkers let DT_RELASZ include the PLT's relocations: each is to be counted once.
-  if (plt_kind == DT_RELA && jmprel > rela && jmprel + jmprel_size == rela + rela_size) rela_size = jmprel - rela;
-  if (plt_kind == DT_REL && jmprel > rel && jmprel + jmprel_size == rel + rel_size) rel_size = jmprel - rel;
+  if (plt_kind == DT_RELA && jmprel >= rela && jmprel + jmprel_size == rela + rela_size) rela_size = jmprel - rela;
+  if (plt_kind == DT_REL && jmprel >= rel && jmprel + jmprel_size == rel + rel_size) rel_size = jmprel - rel;
   if (plt_kind != DT_RELA && plt_kind != DT_REL)
     return problem.set(Code::image_malformed, "DT_PLTREL is neither DT_REL nor DT_RELA");
   set_table(0, rela, rela_size, true, problem);
@@ -191,19 +191,6 @@ void Image::set_table(unsigned k, std::uintptr_t value, std::uint64_t size, bool
   tables_[k] = {reinterpret_cast<const void *>(value), static_cast<std::uint32_t>(size / entry), with_addend};
 }
 
-Relocation Image::relocation(RelocationRef ref) const {
-  const Table &table = tables_[ref >> kTableShift];
-  const std::uint32_t position = ref & ((1U << kTableShift) - 1);
-  if (table.with_addend) {
-    const Elf64_Rela &entry = static_cast<const Elf64_Rela *>(table.entries)[position];
-    return {base_ + entry.r_offset, entry.r_addend, static_cast<std::uint32_t>(ELF64_R_SYM(entry.r_info)),
-            arch::Native::kind(ELF64_R_TYPE(entry.r_info))};
-  }
-  const Elf64_Rel &entry = static_cast<const Elf64_Rel *>(table.entries)[position];
-  return {base_ + entry.r_offset, 0, static_cast<std::uint32_t>(ELF64_R_SYM(entry.r_info)),
-          arch::Native::kind(ELF64_R_TYPE(entry.r_info))};
-}
-
 const Elf64_Phdr *Image::segment_at(std::uintptr_t address, std::size_t size) const {
   for (const Elf64_Phdr &header : headers_) {
     if (header.p_type != PT_LOAD) continue;
@@ -232,7 +219,8 @@ std::uintptr_t Image::address_of(std::uint64_t value) const {
 std::uintptr_t Image::readable_end(std::uintptr_t address) const {
   const Elf64_Phdr *segment = segment_at(address);
   if (segment == nullptr || (segment->p_flags & PF_R) == 0) return 0;
-  return base_ + segment->p_vaddr + segment->p_memsz;
+  const std::uintptr_t end = base_ + segment->p_vaddr + std::min(segment->p_filesz, segment->p_memsz);
+  return address < end ? end : 0;
 }
 
 const char *Image::soname() const { return soname_ != 0 ? string(soname_) : ""; }
@@ -255,8 +243,8 @@ std::span<const std::uint8_t> Image::build_id() const {
       const auto *note = at<Elf64_Nhdr>(base_ + header.p_vaddr + offset);
       if (note == nullptr) break;
       const std::uint64_t name_at = offset + sizeof(Elf64_Nhdr);
-      const std::uint64_t text_at = name_at + padded(note->n_namesz);
-      const std::uint64_t next = text_at + padded(note->n_descsz);
+      const std::uint64_t text_at = padded(name_at + note->n_namesz);
+      const std::uint64_t next = padded(text_at + note->n_descsz);
       if (text_at + note->n_descsz > header.p_memsz) break;
       if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
           std::equal(bytes + name_at, bytes + name_at + 4, "GNU"))

@@ -14,7 +14,7 @@
 #include <cstdint>
 #include <span>
 
-#include "arch/reloc_kind.hpp"
+#include "arch/native.hpp"
 #include "base/error.hpp"
 
 namespace shunt::core {
@@ -89,6 +89,11 @@ class Image {
     return std::size_t{tables_[0].count} + tables_[1].count + tables_[2].count;
   }
   [[nodiscard]] Relocation relocation(RelocationRef ref) const;
+  void prefetch_relocation(RelocationRef ref) const {
+    const Table &table = tables_[ref >> kTableShift];
+    const std::size_t size = table.with_addend ? sizeof(Elf64_Rela) : sizeof(Elf64_Rel);
+    __builtin_prefetch(static_cast<const char *>(table.entries) + (ref & ((1U << kTableShift) - 1)) * size);
+  }
 
   // Used by symbols.cpp and versions.cpp.
   struct Versions {
@@ -100,12 +105,13 @@ class Image {
   [[nodiscard]] const Versions &versions() const { return versions_; }
   [[nodiscard]] const std::uint32_t *gnu_hash() const { return gnu_hash_; }
   [[nodiscard]] const std::uint32_t *sysv_hash() const { return sysv_hash_; }
-  /// A pointer to `count` items of T at `address` when all lie in one readable segment and are aligned; else NULL.
+  /// A pointer to `count` items of T at `address` when all lie in one readable segment, in the part that comes from the file,
+  /// and are aligned; else NULL.
   template <class T>
   [[nodiscard]] const T *at(std::uintptr_t address, std::size_t count = 1) const {
     if (count > SIZE_MAX / sizeof(T) || address % alignof(T) != 0) return nullptr;
-    const Elf64_Phdr *segment = segment_at(address, count * sizeof(T));
-    if (segment == nullptr || (segment->p_flags & PF_R) == 0) return nullptr;
+    const std::uintptr_t end = readable_end(address);
+    if (end == 0 || count * sizeof(T) > end - address) return nullptr;
     return reinterpret_cast<const T *>(address);
   }
 
@@ -114,6 +120,8 @@ class Image {
   void read_dynamic(Problem &problem);
   void set_table(unsigned k, std::uintptr_t value, std::uint64_t size, bool with_addend, Problem &problem);
   [[nodiscard]] std::uintptr_t address_of(std::uint64_t value) const;
+  /// Where the readable bytes that come from the file end, of the segment that holds `address`; 0 when it is none of them.
+  /// What is zeros in memory only holds no table: so a small file cannot claim a table of a billion entries.
   [[nodiscard]] std::uintptr_t readable_end(std::uintptr_t address) const;
 
   std::uintptr_t base_ = 0, low_ = 0, high_ = 0;
@@ -131,5 +139,18 @@ class Image {
   std::uint32_t soname_ = 0;
   bool symbolic_ = false, text_relocations_ = false;
 };
+
+inline Relocation Image::relocation(RelocationRef ref) const {
+  const Table &table = tables_[ref >> kTableShift];
+  const std::uint32_t position = ref & ((1U << kTableShift) - 1);
+  if (table.with_addend) {
+    const Elf64_Rela &entry = static_cast<const Elf64_Rela *>(table.entries)[position];
+    return {base_ + entry.r_offset, entry.r_addend, static_cast<std::uint32_t>(ELF64_R_SYM(entry.r_info)),
+            arch::Native::kind(ELF64_R_TYPE(entry.r_info))};
+  }
+  const Elf64_Rel &entry = static_cast<const Elf64_Rel *>(table.entries)[position];
+  return {base_ + entry.r_offset, 0, static_cast<std::uint32_t>(ELF64_R_SYM(entry.r_info)),
+          arch::Native::kind(ELF64_R_TYPE(entry.r_info))};
+}
 
 }  // namespace shunt::core

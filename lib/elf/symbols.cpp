@@ -99,10 +99,12 @@ const char *needed_version(const Image &image, std::uint32_t symbol) {
   const Elf64_Half wanted = version_index(image, symbol) & kVersionIndex;
   if (wanted <= VER_NDX_GLOBAL) return nullptr;
   const Elf64_Verneed *need = image.versions().needs;
+  // The lists of all needed objects together fit the object: a lie that makes them overlap does not multiply.
+  std::size_t left = (image.high() - image.low()) / sizeof(Elf64_Vernaux);
   for (std::uint32_t k = 0; need != nullptr && k < image.versions().needs_count; ++k) {
     const auto address = reinterpret_cast<std::uintptr_t>(need);
     std::uintptr_t aux_address = address + need->vn_aux;
-    for (unsigned a = 0; a < need->vn_cnt; ++a) {
+    for (unsigned a = 0; a < need->vn_cnt && left > 0; ++a, --left) {
       const auto *aux = image.at<Elf64_Vernaux>(aux_address);
       if (aux == nullptr) break;
       if ((aux->vna_other & kVersionIndex) == wanted) return image.string(aux->vna_name);

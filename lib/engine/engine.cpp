@@ -191,8 +191,10 @@ namespace {
 /// What a revert means for the layers above: found out before anything is written, done after.
 struct LayersAbove {
   struct Lead {  // a slot of a layer above leads back to something else from now on
+    Change *change;
     Slot *slot;
     std::uintptr_t before;
+    bool is_lazy;
   };
   struct Original {  // a layer above has another original from now on
     Layer layer;
@@ -219,7 +221,7 @@ struct LayersAbove {
         for (auto layer = own + 1; layer != layers.end() && !slot.is_covered; ++layer) {
           Slot *upper = layer->slot_at(slot.address);
           if (upper == nullptr || upper->before != change.redirects[k].after(slot)) continue;
-          leads.push_back({upper, slot.before});
+          leads.push_back({layer->change, upper, slot.before, slot.is_lazy});
           slot.is_covered = true;
         }
       }
@@ -255,7 +257,12 @@ Result<Done> Engine::revert(Change &change) {
   for (Slot &slot : change.slots) slot.is_covered = false;
   if (problem) return problem.to_error();
   for (const LayersAbove::Original &one : above.originals) one.layer.change->set_original(one.layer.redirect, one.original);
-  for (const LayersAbove::Lead &one : above.leads) one.slot->before = one.before;
+  for (const LayersAbove::Lead &one : above.leads) {
+    one.slot->before = one.before;
+    // A thread may still be inside the lazy binding of the slot: from now on settle() looks after it for the layer above.
+    one.slot->is_lazy = one.slot->is_lazy || one.is_lazy;
+    one.change->has_lazy = one.change->has_lazy || one.is_lazy;
+  }
   layers_.remove(change);
   change.is_applied = false;
   log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
@@ -323,7 +330,7 @@ Engine::IndexUse Engine::index_use() {
   objects_.while_locked(problem, [&](Problem &) {
     use.bytes = objects_.index_bytes();
     for (const Object &object : objects_.in_load_order()) {
-      if (object.index.starts == nullptr) continue;
+      if (!object.index.is_built) continue;
       use.slots += object.index.count;
       ++use.objects;
     }

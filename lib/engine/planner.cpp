@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace shunt::core {
@@ -37,12 +38,22 @@ Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names,
       if (states_[other].name_number == states_[k].name_number) states_[k].shares_symbol = true;
     states_[k].takes_any = request.version.empty() && request.provider.empty() && layers_.over(request.symbol).empty();
   }
+  by_hash_.resize(std::bit_ceil(8 * plan_.requests.size()));
+  by_hash_shift_ = 32 - static_cast<std::uint32_t>(std::countr_zero(by_hash_.size()));
+  for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
+    std::uint32_t &head = by_hash_[plan_.requests[k]->name.index_hash >> by_hash_shift_];
+    states_[k].next_alike = head;
+    states_[k].hash = plan_.requests[k]->name.index_hash;
+    for (std::uint32_t other = head; other != 0; other = states_[other - 1].next_alike)
+      has_alike_ = has_alike_ || states_[other - 1].hash == states_[k].hash;
+    head = k + 1;
+  }
   is_narrow_ =
       std::all_of(filters_.begin(), filters_.end(), [](const CallerFilter *filter) { return filter->is_narrow(); });
 }
 
 void Planner::run(Problem &problem) {
-  if (!look_at_objects(problem) || !find_relocations(problem) || !lay_out(problem) || !read_slots(problem)) return;
+  if (!look_at_objects(problem) || !find_relocations(problem) || !read_slots(problem)) return;
   for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
     PlannedRedirect &redirect = plan_.redirects[k];
     if (redirect.slots == 0 && !plan_.requests[k]->is_optional) return explain_nothing(k, problem);
@@ -75,11 +86,11 @@ bool Planner::find_relocations(Problem &problem) {
     state.is_posted = postings.find(state.name_number, list);
     all_posted = all_posted && state.is_posted;
   }
-  if (all_posted) return true;
+  if (all_posted) return lay_out_postings(problem);
   for (State &state : states_) state.is_posted = false;  // one way or the other, not half of each
   for (std::uint32_t rank = 0; rank < places_.size(); ++rank)
     if (!search_object(rank, !is_narrow_, problem)) return false;
-  return keep_found(problem);
+  return lay_out_found(problem) && keep_found(problem);
 }
 
 bool Planner::search_object(std::uint32_t rank, bool everywhere, Problem &problem) {
@@ -102,14 +113,45 @@ bool Planner::search_object(std::uint32_t rank, bool everywhere, Problem &proble
     problem.set(Code::out_of_memory, "no memory for the plan");
     return false;
   }
-  if (object.index.count == 0) return true;
-  bool memory = true;
-  for (std::uint32_t k = 0; k < states_.size(); ++k)
-    object.index.for_each(object.image, plan_.requests[k]->name, states_[k].name_number, [&](std::uint32_t position) {
-      memory = memory && found_.push_back({k, Posting::of(rank, position, object.index.entries[position])});
-    });
-  if (!memory) problem.set(Code::out_of_memory, "no memory for the plan");
-  return memory;
+  if (candidates_.reserve(std::size_t{object.index.count} * (has_alike_ ? states_.size() : 1))) {
+    collect_candidates(object.index);
+    if (confirm_candidates(rank, object)) return true;
+  }
+  problem.set(Code::out_of_memory, "no memory for the plan");
+  return false;
+}
+
+/// For a few names the hashes are compared with each of them, many at once; for many names each hash is looked up.
+void Planner::collect_candidates(const ImportIndex &index) {
+  constexpr std::size_t kFew = 4;
+  Candidate *end = candidates_.data();
+  if (states_.size() <= kFew) {
+    for (std::uint32_t k = 0; k < states_.size(); ++k)
+      index.for_each_hash(plan_.requests[k]->name.index_hash, [&](std::uint32_t entry) { *end++ = {k, entry}; });
+  } else {
+    for (std::uint32_t entry = 0; entry < index.count; ++entry)
+      for (std::uint32_t next = by_hash_[index.hashes[entry] >> by_hash_shift_]; next != 0; next = states_[next - 1].next_alike)
+        if (states_[next - 1].hash == index.hashes[entry]) *end++ = {next - 1, entry};
+  }
+  candidates_.set_size(static_cast<std::size_t>(end - candidates_.data()));
+}
+
+/// Compares the names. In steps, as in TableReader: what one step needs was asked for by the one before.
+bool Planner::confirm_candidates(std::uint32_t rank, const Object &object) {
+  const Image &image = object.image;
+  const IndexEntry *const entries = object.index.entries;
+  for (const Candidate &one : candidates_) image.prefetch_relocation(entries[one.entry].relocation());
+  for (const Candidate &one : candidates_) __builtin_prefetch(&image.symbol(image.relocation(entries[one.entry].relocation()).symbol));
+  for (const Candidate &one : candidates_) {
+    __builtin_prefetch(image.symbol_name(image.relocation(entries[one.entry].relocation()).symbol));
+    __builtin_prefetch(reinterpret_cast<const void *>(image.low() + entries[one.entry].offset));
+  }
+  for (const Candidate &one : candidates_) {
+    const char *name = image.symbol_name(image.relocation(entries[one.entry].relocation()).symbol);
+    if (std::strcmp(name, plan_.requests[one.request]->name.text) != 0) continue;
+    if (!found_.push_back({one.request, Posting::of(rank, entries[one.entry])})) return false;
+  }
+  return true;
 }
 
 /// Sorts what was found by name, objects in order, and remembers it for the next plan.
@@ -145,21 +187,54 @@ std::span<const Posting> Planner::relocations_of(std::uint32_t request) const {
 
 // ---- step two: object by object ----------------------------------------------------------------------------------------
 
-bool Planner::lay_out(Problem &problem) {
+/// For read_slots(): `before` is whether the slot is plain; of one that is not, `address` is the object's lowest plus the
+/// reference of its relocation.
+Slot Planner::laid_out(std::uint32_t request, Posting posting) const {
+  return {places_[posting.rank()].low + posting.where, posting.is_plain(), request, 0, posting.kind(), false, false, false};
+}
+
+/// From what was just found, which is in the order of objects already.
+bool Planner::lay_out_found(Problem &problem) {
+  bool memory = plan_.slots.reserve(found_.size());
+  std::uint32_t last_rank = UINT32_MAX;
+  for (const Found &one : found_) {
+    const std::uint32_t rank = one.posting.rank();
+    if (!memory) break;
+    if (!is_chosen(states_[one.request].filter, rank)) {
+      const CallerFilter &filter = *plan_.requests[one.request]->filter;
+      if (filter.patch != 0 && filter.is_patch(objects_[objects_.by_address()[rank]]) && !plan_self_slot(one.request, one.posting, problem))
+        return false;
+      continue;
+    }
+    if (rank != last_rank) {
+      const Object &object = objects_[objects_.by_address()[rank]];
+      memory = plan_.spans.push_back({object.id, object.path, rank, 0, static_cast<std::uint32_t>(plan_.slots.size()), 0});
+      last_rank = rank;
+    }
+    memory = memory && plan_.slots.push_back(laid_out(one.request, one.posting));
+    if (memory) ++plan_.spans.back().count;
+  }
+  if (!memory) problem.set(Code::out_of_memory, "no memory for the plan");
+  return memory;
+}
+
+/// From postings, which are in the order of names: counted, then dealt out.
+bool Planner::lay_out_postings(Problem &problem) {
   std::uint32_t total = 0;
   for (std::uint32_t k = 0; k < states_.size(); ++k) {
     const char *chosen = chosen_.data() + states_[k].filter * places_.size();
     for (const Posting posting : relocations_of(k)) places_[posting.rank()].count += static_cast<std::uint32_t>(chosen[posting.rank()]);
   }
-  for (std::uint32_t rank = 0; rank < places_.size(); ++rank) {
+  bool memory = plan_.spans.reserve(places_.size());
+  for (std::uint32_t rank = 0; rank < places_.size() && memory; ++rank) {
     Place &place = places_[rank];
     place.next = total;
     total += place.count;
     if (place.count == 0) continue;
     const Object &object = objects_[objects_.by_address()[rank]];
-    if (!plan_.spans.push_back({object.id, object.path, rank, 0, place.next, place.count})) total = UINT32_MAX;
+    memory = plan_.spans.push_back({object.id, object.path, rank, 0, place.next, place.count});
   }
-  if (total == UINT32_MAX || !plan_.slots.reserve(total)) {
+  if (!memory || !plan_.slots.reserve(total)) {
     problem.set(Code::out_of_memory, "no memory for the plan");
     return false;
   }
@@ -169,14 +244,10 @@ bool Planner::lay_out(Problem &problem) {
     const CallerFilter &filter = *plan_.requests[k]->filter;
     const char *chosen = chosen_.data() + states_[k].filter * places_.size();
     for (const Posting posting : relocations_of(k)) {
-      const std::uint32_t rank = posting.rank();
-      if (chosen[rank] != 0) {
-        Place &place = places_[rank];
-        // A slot that is not plain is known by its entry in the object's index for now.
-        slots[place.next++] = {place.low + posting.where, posting.is_plain(), k, 0, posting.kind(), false, false, false};
-      } else if (filter.patch != 0 && filter.is_patch(objects_[objects_.by_address()[rank]])) {
-        if (!plan_self_slot(k, posting, problem)) return false;
-      }
+      if (chosen[posting.rank()] != 0)
+        slots[places_[posting.rank()].next++] = laid_out(k, posting);
+      else if (filter.patch != 0 && filter.is_patch(objects_[objects_.by_address()[posting.rank()]]) && !plan_self_slot(k, posting, problem))
+        return false;
     }
   }
   return true;
@@ -259,18 +330,17 @@ bool Planner::check_shared(Problem &problem) {
   return true;
 }
 
-/// A slot that is not the common case. Of one that is not plain, `address` is the object's lowest plus the number of the entry.
+/// A slot that is not the common case.
 bool Planner::plan_special(std::uint32_t rank, bool is_plain, Slot &slot, Problem &problem) {
   Object &object = objects_[objects_.by_address()[rank]];
-  const Request &asked = *plan_.requests[slot.redirect];
-  std::uint32_t position = static_cast<std::uint32_t>(slot.address - object.image.low());
+  const auto where = static_cast<std::uint32_t>(slot.address - object.image.low());
+  Image::RelocationRef reference = where;
   if (is_plain) {
-    const std::uint32_t offset = position;
-    object.index.for_each(object.image, asked.name, states_[slot.redirect].name_number, [&](std::uint32_t k) {
-      if (object.index.entries[k].offset == offset) position = k;
+    object.index.for_each(object.image, plan_.requests[slot.redirect]->name, [&](const IndexEntry &entry) {
+      if (entry.offset == where) reference = entry.relocation();
     });
   }
-  const Relocation relocation = object.image.relocation(object.index.entries[position].relocation());
+  const Relocation relocation = object.image.relocation(reference);
   slot.address = relocation.place;
   slot.is_left = true;
   if (relocation.place % sizeof(std::uintptr_t) != 0) {
@@ -515,8 +585,7 @@ void Planner::explain_nothing(std::uint32_t request, Problem &problem) {
       if (problem) return;
       continue;
     }
-    object.index.for_each(object.image, asked.name, states_[request].name_number,
-                          [&](std::uint32_t) { imports = imports != nullptr ? imports : &object; });
+    object.index.for_each(object.image, asked.name, [&](const IndexEntry &) { imports = imports != nullptr ? imports : &object; });
     if (defines == nullptr && find_definition_at(object.image, asked.name, 0) != nullptr) defines = &object;
   }
   if (imports != nullptr) {

@@ -18,7 +18,7 @@
 
 namespace shunt::core {
 
-/// Numbers for the names that were ever asked for, from 1. For ever: they are what the indexes remember names by.
+/// Numbers for the names that were ever asked for, from 1: what postings know names by.
 class NameNumbers {
  public:
   std::uint32_t of(const std::string &name) {
@@ -41,8 +41,10 @@ class Planner {
  private:
   struct State {  // of one request, beside what the plan keeps
     std::uint32_t name_number = 0;
+    std::uint32_t hash = 0;
     std::uint32_t filter = 0;
-    std::uint32_t first_found = 0, found = 0;  // in found_, when the postings did not know the name
+    std::uint32_t first_found = 0, found = 0;  // in sorted_, when the postings did not know the name
+    std::uint32_t next_alike = 0;              // the next request with the same place in by_hash_, plus 1
     std::uint32_t last_span = UINT32_MAX;
     std::uintptr_t function = UINTPTR_MAX;  // what a slot of the common case holds; none, when all are to be looked at
     bool is_posted = false;
@@ -59,6 +61,9 @@ class Planner {
     std::uint32_t next;  // where its next slot goes
     std::uint32_t count;
   };
+  struct Candidate {  // an entry whose hash is that of a request's name
+    std::uint32_t request, entry;
+  };
   struct Found {
     std::uint32_t request;
     Posting posting;
@@ -67,12 +72,16 @@ class Planner {
   bool look_at_objects(Problem &problem);
   bool find_relocations(Problem &problem);
   bool search_object(std::uint32_t rank, bool everywhere, Problem &problem);
+  void collect_candidates(const ImportIndex &index);
+  bool confirm_candidates(std::uint32_t rank, const Object &object);
   bool keep_found(Problem &problem);
   [[nodiscard]] std::span<const Posting> relocations_of(std::uint32_t request) const;
   [[nodiscard]] bool is_chosen(std::uint32_t filter, std::uint32_t rank) const {
     return chosen_[filter * places_.size() + rank] != 0;
   }
-  bool lay_out(Problem &problem);
+  bool lay_out_postings(Problem &problem);
+  bool lay_out_found(Problem &problem);
+  [[nodiscard]] Slot laid_out(std::uint32_t request, Posting posting) const;
   bool read_slots(Problem &problem);
   void close_gaps();
   bool plan_special(std::uint32_t rank, bool is_plain, Slot &slot, Problem &problem);
@@ -95,7 +104,11 @@ class Planner {
   bool is_narrow_ = false;  // every request is for named callers: the rest need not be searched
   PageVector<Place> places_;
   PageVector<char> chosen_;  // by filter, then by rank
-  PageVector<Found> found_;
+  std::vector<std::uint32_t> by_hash_;  // a request plus 1, by the upper bits of its name's hash
+  std::uint32_t by_hash_shift_ = 0;
+  bool has_alike_ = false;  // two names have one hash
+  PageVector<Candidate> candidates_;  // of the object at work
+  PageVector<Found> found_;  // object by object
   PageVector<Posting> sorted_;  // found_, name by name
 };
 

@@ -62,11 +62,13 @@ int Protections::at(std::uintptr_t address, Mapping &mapping) {
     maps_ = Fd(static_cast<int>(syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC)));
     if (!maps_.is_open()) return -errno;
   }
-  if (!has_read_all_) {
+  if (ask_ == Ask::kernel) {
     const int result = query(address, mapping);
-    if (result != -ENOTTY && result != -EINVAL && result != -ENOSYS) return result == -ENOENT ? -ENOMEM : result;
-    if (const int failed = read_all()) return failed;
+    if (result == 0 || result == -ENOENT) return result == 0 ? 0 : -ENOMEM;
+    ask_ = Ask::whole_map;  // this kernel does not know the question, or a sandbox forbids it
   }
+  if (!has_read_all_)
+    if (const int failed = read_all()) return failed;
   const Mapping *found = std::upper_bound(all_.begin(), all_.end(), address,
                                           [](std::uintptr_t value, const Mapping &m) { return value < m.end; });
   if (found == all_.end() || address < found->begin) return -ENOMEM;

@@ -19,6 +19,10 @@ struct Mapping {
 
 class Protections {
  public:
+  enum class Ask { kernel, whole_map };
+  /// `whole_map`: as if the kernel did not answer for one address.
+  explicit Protections(Ask ask = Ask::kernel) : ask_(ask) {}
+
   /// The mapping that holds `address`. 0, or -errno: -ENOMEM when nothing is mapped there. Allocates nothing by malloc.
   int at(std::uintptr_t address, Mapping &mapping);
 
@@ -26,9 +30,10 @@ class Protections {
   int query(std::uintptr_t address, Mapping &mapping);
   int read_all();
 
+  Ask ask_;
   Fd maps_;
   bool has_read_all_ = false;
-  PageVector<Mapping> all_;  // sorted, when PROCMAP_QUERY is not there
+  PageVector<Mapping> all_;  // sorted
 };
 
 /// Parses /proc/PID/maps text. Lines that do not look like mappings are passed over. False when there is no memory.

@@ -1,18 +1,15 @@
-// import_index.hpp: for one object, every relocation that may be a slot, by the name of its symbol. Built in one pass over
-// the relocations when an object is first looked at; every later plan reads the index and the slots, and nothing else: an
-// object's relocations, symbols and names lie in a dozen pages, and fetching those again for each plan is what costs.
+// import_index.hpp: for one object, every relocation that may be a slot, with the hash of its symbol's name. Built in one pass
+// over the relocations when an object is first looked at.
 //
-// A name is compared once. The entry then carries the number of that name instead of its hash, and later plans for the same
-// name compare numbers. Names whose hashes collide are always told apart.
+// It is two flat arrays in the order of the relocations, and nothing is sorted: memory that is read from front to back comes
+// at the speed of the bus, while every step of a search in it waits for memory. All hashes of an object are gone through
+// for each plan; whether one is asked for is then decided without leaving the cache. What is found is compared by name.
 //
-// Memory: 12 bytes for a slot and up to 2 for its share of the buckets, in pages of our own (the loader's lock is held while
-// this is built, so malloc is out of reach). The limit is 16 bytes a slot and 1 KiB an object.
-//
-//   starts[bucket] .. starts[bucket + 1]   the entries whose hash has this bucket in its upper bits
+// Memory: 12 bytes for a slot, in pages of our own (the loader's lock is held while this is built, so malloc is out of
+// reach). The limit is 16 bytes a slot and 1 KiB an object.
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include "base/page_vector.hpp"
 #include "elf/image.hpp"
@@ -21,12 +18,10 @@
 namespace shunt::core {
 
 struct IndexEntry {
-  std::uint32_t key;     // hash of the name; once the name was compared, its number
   std::uint32_t offset;  // of the slot, from the object's lowest address
   std::uint32_t bits;
 
-  static constexpr std::uint32_t kIsNumber = 1U << 31;  // key is a name's number
-  static constexpr std::uint32_t kIsPlain = 1U << 30;   // an aligned word in writable data, no addend
+  static constexpr std::uint32_t kIsPlain = 1U << 31;  // an aligned word in writable data, no addend
   static constexpr unsigned kKindShift = 28, kTableShift = 26;
   static constexpr std::uint32_t kMaximumPosition = (1U << 26) - 1;
 
@@ -41,29 +36,33 @@ class IndexArena;
 
 /// Plain data; its memory belongs to the arena that it was built in.
 struct ImportIndex {
-  const std::uint32_t *starts = nullptr;  // NULL: not built
-  IndexEntry *entries = nullptr;
+  const IndexEntry *entries = nullptr;
+  const std::uint32_t *hashes = nullptr;
   std::uint32_t count = 0;
-  std::uint32_t shift = 0;
   std::uint32_t bytes = 0;
   void *chunk = nullptr;
+  bool is_built = false;
 
-  /// Calls `visit(k)` for the entry of each relocation whose symbol has this name. `number`: of the name, never 0.
+  /// Calls `visit(k)` for each entry with this hash.
   template <class Visit>
-  void for_each(const Image &image, const SymbolName &name, std::uint32_t number, Visit visit) const {
-    const std::uint32_t bucket = static_cast<std::uint32_t>(std::uint64_t{name.index_hash} >> shift);
-    for (std::uint32_t k = starts[bucket], end = starts[bucket + 1]; k < end; ++k) {
-      IndexEntry &entry = entries[k];
-      if ((entry.bits & IndexEntry::kIsNumber) != 0) {
-        if (entry.key != number) continue;
-      } else {
-        if (entry.key != name.index_hash) continue;
-        if (std::strcmp(image.symbol_name(image.relocation(entry.relocation()).symbol), name.text) != 0) continue;
-        entry.key = number;
-        entry.bits |= IndexEntry::kIsNumber;
-      }
-      visit(k);
+  void for_each_hash(std::uint32_t hash, Visit visit) const {
+    constexpr std::uint32_t kBlock = 16;  // compared at once, without a branch
+    std::uint32_t k = 0;
+    for (; k + kBlock <= count; k += kBlock) {
+      bool any = false;
+      for (std::uint32_t j = 0; j < kBlock; ++j) any |= hashes[k + j] == hash;
+      for (std::uint32_t j = 0; any && j < kBlock; ++j)
+        if (hashes[k + j] == hash) visit(k + j);
     }
+    for (; k < count; ++k)
+      if (hashes[k] == hash) visit(k);
+  }
+  /// Calls `visit(entry)` for each entry whose symbol has this name.
+  template <class Visit>
+  void for_each(const Image &image, const SymbolName &name, Visit visit) const {
+    for_each_hash(name.index_hash, [&](std::uint32_t k) {
+      if (std::strcmp(image.symbol_name(image.relocation(entries[k].relocation()).symbol), name.text) == 0) visit(entries[k]);
+    });
   }
 };
 
@@ -74,7 +73,7 @@ class IndexArena {
   IndexArena(const IndexArena &) = delete;
   IndexArena &operator=(const IndexArena &) = delete;
 
-  /// Builds the index of an object. A relocation that names a symbol or a string outside the object's tables is a Problem
+  /// Builds the index of an object. A relocation that names a place, a symbol or a string outside the object is a Problem
   /// (image_malformed), and no memory is one (out_of_memory).
   ImportIndex build(const Image &image, Problem &problem);
   void free(ImportIndex &index);
@@ -86,11 +85,10 @@ class IndexArena {
     std::size_t used;
     std::size_t live;  // indexes in it
   };
-  bool collect(const Image &image, Problem &problem);
-  void *allocate(std::size_t bytes, void *&chunk);
+  bool have_room(std::size_t bytes);
 
-  PageVector<IndexEntry> scratch_;
   Chunk *current_ = nullptr;
+  PageVector<std::uint32_t> hashes_;  // of the object at work
   std::size_t bytes_used_ = 0;
 };
 

@@ -163,7 +163,7 @@ Object *ObjectTable::with_id(ObjectId id) {
 
 bool ObjectTable::have_index(Object &object, Problem &problem) {
   if (!object.is_readable) return false;
-  if (object.index.starts != nullptr) return true;
+  if (object.index.is_built) return true;
   Problem failed;
   object.index = arena_.build(object.image, failed);
   if (!failed) return true;

@@ -14,15 +14,15 @@ namespace shunt::core {
 
 /// One relocation of a name.
 struct Posting {
-  std::uint32_t where;  // plain: the slot, from the object's lowest address; otherwise the entry of the object's index
+  std::uint32_t where;  // plain: the slot, from the object's lowest address; otherwise the relocation
   std::uint32_t bits;
 
   static constexpr std::uint32_t kIsPlain = 1U << 31;
   static constexpr unsigned kKindShift = 29;
 
-  static Posting of(std::uint32_t rank, std::uint32_t position, const IndexEntry &entry) {
+  static Posting of(std::uint32_t rank, const IndexEntry &entry) {
     const std::uint32_t kind = static_cast<std::uint32_t>(entry.kind()) << kKindShift;
-    return entry.is_plain() ? Posting{entry.offset, kIsPlain | kind | rank} : Posting{position, kind | rank};
+    return entry.is_plain() ? Posting{entry.offset, kIsPlain | kind | rank} : Posting{entry.relocation(), kind | rank};
   }
   [[nodiscard]] bool is_plain() const { return (bits & kIsPlain) != 0; }
   [[nodiscard]] arch::RelocKind kind() const { return static_cast<arch::RelocKind>(bits >> kKindShift & 3); }

@@ -58,12 +58,17 @@ void read_inotify() {
 
 void *watch(void *) {
   pthread_setname_np(pthread_self(), "shunt");
+  folder->look_at_all();  // what came before the watch was set, or was not yet taken in when the parent forked
   for (int wait_ms = kFirstLookMs;;) {
     pollfd sources[] = {{inotify_fd, POLLIN, 0}, {wake_fd, POLLIN, 0}};
     const int ready = poll(sources, 2, watched_signal != 0 && !is_taken_over_told ? wait_ms : -1);
     if (watched_signal != 0) look_whether_taken_over();
     if (ready == 0) wait_ms = std::min(wait_ms * 2, kSlowestLookMs);
     if (ready <= 0) continue;
+    if (((sources[0].revents | sources[1].revents) & POLLNVAL) != 0) {
+      say(SHUNT_LOG_ERROR, "the application has closed shunt's descriptors: " + folder->path() + " is no longer watched");
+      return nullptr;
+    }
     if (sources[0].revents != 0) read_inotify();
     std::uint64_t times = 0;
     if (sources[1].revents != 0 && read(wake_fd, &times, sizeof times) > 0) folder->look_at_all();
@@ -114,7 +119,6 @@ void start_watching(const std::string &path, int signal) {
   // Handlers that run before a fork run in reverse order: the engine's, made first, locks last, as the thread does.
   core::Engine::instance();
   pthread_atfork([] { folder->lock(); }, [] { folder->unlock(); }, &start_in_child);
-  folder->look_at_all();  // what came between the first look and the watch
 }
 
 }  // namespace shunt::preload
