@@ -83,6 +83,13 @@ struct Client {
   Rules expected = Rules::shipped;
 };
 
+/// 12345 as "12,345".
+std::string grouped(std::uint64_t number) {
+  std::string text = std::to_string(number);
+  for (std::size_t end = text.size(); end > 3; end -= 3) text.insert(end - 3, ",");
+  return text;
+}
+
 /// All players and the administrator, on one thread.
 class Game {
  public:
@@ -100,7 +107,8 @@ class Game {
   /// Lets everybody play for a while.
   Tally play() {
     tally_ = {};
-    play_until([this] { return tally_.requests >= kRequests && tally_.ada; });
+    play_until([this] { return tally_.requests >= kRequests && (tally_.ada || failed_ > 0); });
+    if (failed_ > 0) fail(grouped(failed_) + " of " + grouped(requests_) + " requests");
     return tally_;
   }
 
@@ -203,13 +211,6 @@ class Game {
   std::uint64_t failed_ = 0;
   std::uint64_t lost_ = 0;
 };
-
-/// 12345 as "12,345".
-std::string grouped(std::uint64_t number) {
-  std::string text = std::to_string(number);
-  for (std::size_t end = text.size(); end > 3; end -= 3) text.insert(end - 3, ",");
-  return text;
-}
 
 void print_plan(Game &game, const std::filesystem::path &fix) {
   const auto lines = game.administrate("LOAD " + fix.string(), [](const std::string &line) { return line == "END"; });

@@ -214,7 +214,8 @@ shunt_code shunt_plan_slot(const shunt_plan *plan, size_t k, shunt_slot_info *in
   const shunt::core::Slot &slot = made.slots[k];
   const auto span = std::find_if(made.spans.begin(), made.spans.end(),
                                  [&](const shunt::core::Span &one) { return k < one.first + std::size_t{one.count}; });
-  *info = {span->path, shunt::core::arch::kind_name(slot.kind), slot.address, slot.before, slot.redirect, slot.is_lazy ? 1 : 0};
+  *info = {span->path,          shunt::core::arch::kind_name(slot.kind), slot.address, slot.before, slot.redirect,
+           slot.is_lazy ? 1 : 0};
   return SHUNT_OK;
 }
 

@@ -16,8 +16,9 @@ inline bool generic_name_words(const char *text, std::uint64_t (&words)[4]) {
     std::memcpy(words, text, 32);
     std::uint64_t alive = ~std::uint64_t{0};
     for (std::uint64_t &word : words) {
-      const std::uint64_t zeros = (word - kOnes) & ~word & (kOnes << 7);  // the lowest bit set marks the first zero byte
-      word &= (((zeros & (0 - zeros)) >> 7) - 1) & alive;                 // all ones when there is none
+      const std::uint64_t zeros =
+          (word - kOnes) & ~word & (kOnes << 7);           // the lowest bit set marks the first zero byte
+      word &= (((zeros & (0 - zeros)) >> 7) - 1) & alive;  // all ones when there is none
       alive = zeros != 0 ? 0 : alive;
     }
     return alive == 0;

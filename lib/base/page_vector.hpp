@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
 #include <type_traits>
@@ -25,19 +26,20 @@ class PageVector {
     return *this;
   }
   ~PageVector() {
-    if (data_ != nullptr) sys::unmap(data_, bytes_);
+    if (data_ != nullptr) sys::give_pages(data_, bytes_);
   }
 
   /// False when there is no memory; the array is as it was then.
   [[nodiscard]] bool reserve(std::size_t count) {
     if (count <= capacity()) return true;
+    if (count > PTRDIFF_MAX / sizeof(T)) return false;
     const std::size_t page = sys::page_size();
     const std::size_t bytes = (std::max(count * sizeof(T), 2 * bytes_) + page - 1) / page * page;
-    void *grown =
-        data_ == nullptr ? sys::map_anonymous(bytes, bytes <= kPopulateUpTo) : sys::remap(data_, bytes_, bytes);
+    std::size_t got = bytes;
+    void *grown = data_ == nullptr ? sys::take_pages(got) : sys::remap(data_, bytes_, bytes);
     if (grown == nullptr) return false;
     data_ = static_cast<T *>(grown);
-    bytes_ = bytes;
+    bytes_ = got;
     return true;
   }
   [[nodiscard]] bool push_back(const T &value) {
@@ -82,7 +84,6 @@ class PageVector {
   }
 
  private:
-  static constexpr std::size_t kPopulateUpTo = 1U << 20;
   T *data_ = nullptr;
   std::size_t size_ = 0;
   std::size_t bytes_ = 0;

@@ -13,6 +13,10 @@ void *map_anonymous(std::size_t size, bool populate);
 /// Grows a mapping, moving it when needed. NULL when there is no memory; the old one stays then.
 void *remap(void *address, std::size_t old_size, std::size_t new_size);
 void unmap(void *address, std::size_t size);
+/// Pages of any content, `size` bytes at least; `size` becomes what they are. One block of pages that was given back lately is
+/// kept for this: a fresh page costs more than filling it. NULL when there is no memory.
+void *take_pages(std::size_t &size);
+void give_pages(void *address, std::size_t size);
 int protect(std::uintptr_t address, std::size_t size, int protection);
 int thread_id();
 std::size_t page_size();

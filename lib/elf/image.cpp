@@ -206,6 +206,11 @@ bool Image::is_code(std::uintptr_t address) const {
   return segment != nullptr && (segment->p_flags & PF_X) != 0;
 }
 
+bool Image::is_data(std::uintptr_t address) const {
+  const Elf64_Phdr *segment = segment_at(address, sizeof(std::uintptr_t));
+  return segment != nullptr && (segment->p_flags & (PF_R | PF_W)) == (PF_R | PF_W);
+}
+
 Image::Range Image::relro() const {
   for (const Elf64_Phdr &header : headers_)
     if (header.p_type == PT_GNU_RELRO) return {base_ + header.p_vaddr, base_ + header.p_vaddr + header.p_memsz};
@@ -213,7 +218,7 @@ Image::Range Image::relro() const {
 }
 
 std::uintptr_t Image::address_of(std::uint64_t value) const {
-  return segment_at(value) != nullptr ? value : base_ + value;
+  return value >= low_ && value < high_ ? value : base_ + value;
 }
 
 std::uintptr_t Image::readable_end(std::uintptr_t address) const {

@@ -25,6 +25,7 @@ struct Relocation {
   std::int64_t addend;   // RELA only; a REL table keeps it in the word, where the linker has overwritten it
   std::uint32_t symbol;
   arch::RelocKind kind;
+  bool has_no_addend;  // the word is the symbol's address and nothing else
 };
 
 class Image {
@@ -45,6 +46,8 @@ class Image {
   /// The PT_LOAD segment that the `size` bytes at `address` lie in, or NULL.
   [[nodiscard]] const Elf64_Phdr *segment_at(std::uintptr_t address, std::size_t size = 1) const;
   [[nodiscard]] bool is_code(std::uintptr_t address) const;
+  /// The word at `address` lies in memory that is written (RELRO included).
+  [[nodiscard]] bool is_data(std::uintptr_t address) const;
   /// PT_GNU_RELRO as addresses, empty (0, 0) when there is none. Not rounded to pages.
   struct Range {
     std::uintptr_t begin = 0, end = 0;
@@ -89,11 +92,6 @@ class Image {
     return std::size_t{tables_[0].count} + tables_[1].count + tables_[2].count;
   }
   [[nodiscard]] Relocation relocation(RelocationRef ref) const;
-  void prefetch_relocation(RelocationRef ref) const {
-    const Table &table = tables_[ref >> kTableShift];
-    const std::size_t size = table.with_addend ? sizeof(Elf64_Rela) : sizeof(Elf64_Rel);
-    __builtin_prefetch(static_cast<const char *>(table.entries) + (ref & ((1U << kTableShift) - 1)) * size);
-  }
 
   // Used by symbols.cpp and versions.cpp.
   struct Versions {
@@ -143,14 +141,16 @@ class Image {
 inline Relocation Image::relocation(RelocationRef ref) const {
   const Table &table = tables_[ref >> kTableShift];
   const std::uint32_t position = ref & ((1U << kTableShift) - 1);
+  const auto make = [this](const auto &entry, std::int64_t addend, bool is_addend_known) {
+    const arch::RelocKind kind = arch::Native::kind(ELF64_R_TYPE(entry.r_info));
+    return Relocation{base_ + entry.r_offset, addend, static_cast<std::uint32_t>(ELF64_R_SYM(entry.r_info)), kind,
+                      kind != arch::RelocKind::absolute || (is_addend_known && addend == 0)};
+  };
   if (table.with_addend) {
     const Elf64_Rela &entry = static_cast<const Elf64_Rela *>(table.entries)[position];
-    return {base_ + entry.r_offset, entry.r_addend, static_cast<std::uint32_t>(ELF64_R_SYM(entry.r_info)),
-            arch::Native::kind(ELF64_R_TYPE(entry.r_info))};
+    return make(entry, entry.r_addend, true);
   }
-  const Elf64_Rel &entry = static_cast<const Elf64_Rel *>(table.entries)[position];
-  return {base_ + entry.r_offset, 0, static_cast<std::uint32_t>(ELF64_R_SYM(entry.r_info)),
-          arch::Native::kind(ELF64_R_TYPE(entry.r_info))};
+  return make(static_cast<const Elf64_Rel *>(table.entries)[position], 0, false);
 }
 
 }  // namespace shunt::core

@@ -14,7 +14,8 @@ namespace shunt::core {
 /// Hashes the NUL-terminated string at `text`. `readable_end`: bytes before it may be read even if they lie behind the NUL;
 /// the NUL itself must lie before it.
 inline std::uint32_t name_hash(const char *text, const char *readable_end) {
-  constexpr std::uint64_t kMix[4] = {0x9e3779b97f4a7c15U, 0xc2b2ae3d27d4eb4fU, 0x165667b19e3779f9U, 0xd6e8feb86659fd93U};
+  constexpr std::uint64_t kMix[4] = {0x9e3779b97f4a7c15U, 0xc2b2ae3d27d4eb4fU, 0x165667b19e3779f9U,
+                                     0xd6e8feb86659fd93U};
   std::uint64_t hash = 0;
   for (bool is_over = false;; text += 32) {
     std::uint64_t words[4] = {0, 0, 0, 0};

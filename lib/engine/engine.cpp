@@ -162,7 +162,8 @@ void Engine::write(Change &change, std::uint64_t generation, Problem &problem) {
   for (std::size_t k = 0; k < change.spans.size() && generation != objects_.generation(); ++k) {
     if (is_loaded[k] != 0) continue;
     problem.object = change.spans[k].path;
-    return problem.set(Code::plan_stale, "%s, which the plan would change, has been unloaded since the plan was made: plan again",
+    return problem.set(Code::plan_stale,
+                       "%s, which the plan would change, has been unloaded since the plan was made: plan again",
                        change.spans[k].path);
   }
   for (std::size_t k = 0; k < change.redirects.size(); ++k)
@@ -256,7 +257,8 @@ Result<Done> Engine::revert(Change &change) {
   });
   for (Slot &slot : change.slots) slot.is_covered = false;
   if (problem) return problem.to_error();
-  for (const LayersAbove::Original &one : above.originals) one.layer.change->set_original(one.layer.redirect, one.original);
+  for (const LayersAbove::Original &one : above.originals)
+    one.layer.change->set_original(one.layer.redirect, one.original);
   for (const LayersAbove::Lead &one : above.leads) {
     one.slot->before = one.before;
     // A thread may still be inside the lazy binding of the slot: from now on settle() looks after it for the layer above.
@@ -266,8 +268,8 @@ Result<Done> Engine::revert(Change &change) {
   layers_.remove(change);
   change.is_applied = false;
   log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
-      "reverted %zu redirects, %zu slots; %zu were changed by others and left alone", change.redirects.size(), change.slots.size(),
-      change.conflicts);
+      "reverted %zu redirects, %zu slots; %zu were changed by others and left alone", change.redirects.size(),
+      change.slots.size(), change.conflicts);
   return Done{};
 }
 
@@ -287,10 +289,13 @@ void Engine::settle() {
         for (const Slot &slot : change->slots_in(change->spans[k])) {
           const ChangeRedirect &redirect = change->redirects[slot.redirect];
           if (!slot.is_lazy || load_word(slot.address) != redirect.function) continue;
-          const std::uintptr_t after = Layers::top_of(layers_.over(redirect.request->symbol), slot.address, redirect.after(slot));
+          const std::uintptr_t after =
+              Layers::top_of(layers_.over(redirect.request->symbol), slot.address, redirect.after(slot));
           std::uintptr_t found = 0;
           WriteWindows windows;
-          if (windows.open(slot.address, slot.address, 1, [&](std::size_t) { return slot.address; }, change->spans[k].path, inner))
+          if (windows.open(
+                  slot.address, slot.address, 1, [&](std::size_t) { return slot.address; }, change->spans[k].path,
+                  inner))
             change_word(slot.address, redirect.function, after, 0, found);
         }
       }

@@ -63,8 +63,9 @@ class Layers {
 
   /// The original of a layer whose slots are those of `redirect` among `slots`, and which lies over the `below` oldest layers
   /// of its symbol, `leaving` not counted.
-  static std::uintptr_t original_over(const std::vector<Layer> &layers, std::size_t below, const PageVector<Slot> &slots,
-                                      std::uint32_t redirect, std::uintptr_t function, const Change *leaving = nullptr);
+  static std::uintptr_t original_over(const std::vector<Layer> &layers, std::size_t below,
+                                      const PageVector<Slot> &slots, std::uint32_t redirect, std::uintptr_t function,
+                                      const Change *leaving = nullptr);
   /// The value of the newest layer over a slot; `value` when there is none.
   [[nodiscard]] static std::uintptr_t top_of(const std::vector<Layer> &layers, std::uintptr_t address,
                                              std::uintptr_t value);

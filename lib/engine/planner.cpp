@@ -3,8 +3,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <bit>
-#include <utility>
 
 namespace shunt::core {
 namespace {
@@ -14,46 +12,31 @@ std::uintptr_t addend_of(const Relocation &relocation) {
   return static_cast<std::uintptr_t>(relocation.kind == arch::RelocKind::absolute ? relocation.addend : 0);
 }
 
-/// The pointer-sized word at `place` lies in data of the object that may be written (RELRO included).
-bool is_in_data(const Object &object, std::uintptr_t place) {
-  const Elf64_Phdr *segment = object.image.segment_at(place, sizeof(std::uintptr_t));
-  return segment != nullptr && (segment->p_flags & (PF_R | PF_W)) == (PF_R | PF_W);
-}
-
 bool is_data_type(unsigned type) { return type == STT_OBJECT || type == STT_TLS || type == STT_COMMON; }
 
 }  // namespace
 
 Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names,
                  std::span<const std::uintptr_t> patches, Plan &plan)
-    : objects_(objects), resolver_(objects, patches), layers_(layers), plan_(plan), states_(plan.requests.size()) {
+    : objects_(objects),
+      resolver_(objects, patches),
+      finder_(objects, names, plan),
+      layers_(layers),
+      plan_(plan),
+      states_(plan.requests.size()) {
   plan_.redirects.resize(plan_.requests.size());
   for (std::size_t k = 0; k < plan_.requests.size(); ++k) {
     const Request &request = *plan_.requests[k];
-    states_[k].name_number = names.of(request.symbol);
-    auto found = std::find(filters_.begin(), filters_.end(), request.filter.get());
-    states_[k].filter = static_cast<std::uint32_t>(found - filters_.begin());
-    if (found == filters_.end()) filters_.push_back(request.filter.get());
-    for (std::size_t other = 0; other < k; ++other)
-      if (states_[other].name_number == states_[k].name_number) states_[k].shares_symbol = true;
     states_[k].takes_any = request.version.empty() && request.provider.empty() && layers_.over(request.symbol).empty();
   }
-  by_hash_.resize(std::bit_ceil(8 * plan_.requests.size()));
-  by_hash_shift_ = 32 - static_cast<std::uint32_t>(std::countr_zero(by_hash_.size()));
-  for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
-    std::uint32_t &head = by_hash_[plan_.requests[k]->name.index_hash >> by_hash_shift_];
-    states_[k].next_alike = head;
-    states_[k].hash = plan_.requests[k]->name.index_hash;
-    for (std::uint32_t other = head; other != 0; other = states_[other - 1].next_alike)
-      has_alike_ = has_alike_ || states_[other - 1].hash == states_[k].hash;
-    head = k + 1;
-  }
-  is_narrow_ =
-      std::all_of(filters_.begin(), filters_.end(), [](const CallerFilter *filter) { return filter->is_narrow(); });
 }
 
 void Planner::run(Problem &problem) {
-  if (!look_at_objects(problem) || !find_relocations(problem) || !read_slots(problem)) return;
+  const auto read = [&](std::uint32_t number, Object &object) { return read_span(number, object, problem); };
+  if (!finder_.run(read, problem)) return;
+  if (has_gaps_) close_gaps();
+  if (!check_shared(problem)) return;
+  see_providers();
   for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
     PlannedRedirect &redirect = plan_.redirects[k];
     if (redirect.slots == 0 && !plan_.requests[k]->is_optional) return explain_nothing(k, problem);
@@ -62,236 +45,42 @@ void Planner::run(Problem &problem) {
   plan_.generation = objects_.generation();
 }
 
-// ---- step one: the relocations of each name ----------------------------------------------------------------------------
-
-bool Planner::look_at_objects(Problem &problem) {
-  const std::size_t count = objects_.by_address().size();
-  if (!places_.assign_zero(count) || !chosen_.assign_zero(count * filters_.size())) {
-    problem.set(Code::out_of_memory, "no memory for the plan");
-    return false;
-  }
-  for (std::uint32_t rank = 0; rank < count; ++rank) {
-    const Object &object = objects_[objects_.by_address()[rank]];
-    places_[rank] = {object.image.low(), 0, 0};
-    for (std::size_t f = 0; f < filters_.size(); ++f) chosen_[f * count + rank] = filters_[f]->chooses(object) ? 1 : 0;
-  }
-  return true;
-}
-
-bool Planner::find_relocations(Problem &problem) {
-  Postings &postings = objects_.postings();
-  bool all_posted = true;
-  for (State &state : states_) {
-    std::span<const Posting> list;
-    state.is_posted = postings.find(state.name_number, list);
-    all_posted = all_posted && state.is_posted;
-  }
-  if (all_posted) return lay_out_postings(problem);
-  for (State &state : states_) state.is_posted = false;  // one way or the other, not half of each
-  for (std::uint32_t rank = 0; rank < places_.size(); ++rank)
-    if (!search_object(rank, !is_narrow_, problem)) return false;
-  return lay_out_found(problem) && keep_found(problem);
-}
-
-bool Planner::search_object(std::uint32_t rank, bool everywhere, Problem &problem) {
-  Object &object = objects_[objects_.by_address()[rank]];
-  bool is_meant = false, is_named = false;
-  for (std::uint32_t f = 0; f < filters_.size(); ++f) {
-    is_meant = is_meant || is_chosen(f, rank) || filters_[f]->is_patch(object);
-    is_named = is_named || filters_[f]->names(object);
-  }
-  if (!is_meant && !everywhere) return true;
-  if (!objects_.have_index(object, problem)) {
-    if (problem) return false;
-    if (is_named) {
-      problem.object = object.path;
-      problem.set(Code::image_malformed, "%s was asked for as a caller and cannot be read: %s", object.path,
-                  object.unreadable);
-      return false;
-    }
-    if (!is_meant || plan_.unread.push_back({object.path, object.unreadable})) return true;
-    problem.set(Code::out_of_memory, "no memory for the plan");
-    return false;
-  }
-  if (candidates_.reserve(std::size_t{object.index.count} * (has_alike_ ? states_.size() : 1))) {
-    collect_candidates(object.index);
-    if (confirm_candidates(rank, object)) return true;
-  }
-  problem.set(Code::out_of_memory, "no memory for the plan");
-  return false;
-}
-
-/// For a few names the hashes are compared with each of them, many at once; for many names each hash is looked up.
-void Planner::collect_candidates(const ImportIndex &index) {
-  constexpr std::size_t kFew = 4;
-  Candidate *end = candidates_.data();
-  if (states_.size() <= kFew) {
-    for (std::uint32_t k = 0; k < states_.size(); ++k)
-      index.for_each_hash(plan_.requests[k]->name.index_hash, [&](std::uint32_t entry) { *end++ = {k, entry}; });
-  } else {
-    for (std::uint32_t entry = 0; entry < index.count; ++entry)
-      for (std::uint32_t next = by_hash_[index.hashes[entry] >> by_hash_shift_]; next != 0; next = states_[next - 1].next_alike)
-        if (states_[next - 1].hash == index.hashes[entry]) *end++ = {next - 1, entry};
-  }
-  candidates_.set_size(static_cast<std::size_t>(end - candidates_.data()));
-}
-
-/// Compares the names. In steps, as in TableReader: what one step needs was asked for by the one before.
-bool Planner::confirm_candidates(std::uint32_t rank, const Object &object) {
-  const Image &image = object.image;
-  const IndexEntry *const entries = object.index.entries;
-  for (const Candidate &one : candidates_) image.prefetch_relocation(entries[one.entry].relocation());
-  for (const Candidate &one : candidates_) __builtin_prefetch(&image.symbol(image.relocation(entries[one.entry].relocation()).symbol));
-  for (const Candidate &one : candidates_) {
-    __builtin_prefetch(image.symbol_name(image.relocation(entries[one.entry].relocation()).symbol));
-    __builtin_prefetch(reinterpret_cast<const void *>(image.low() + entries[one.entry].offset));
-  }
-  for (const Candidate &one : candidates_) {
-    const char *name = image.symbol_name(image.relocation(entries[one.entry].relocation()).symbol);
-    if (std::strcmp(name, plan_.requests[one.request]->name.text) != 0) continue;
-    if (!found_.push_back({one.request, Posting::of(rank, entries[one.entry])})) return false;
-  }
-  return true;
-}
-
-/// Sorts what was found by name, objects in order, and remembers it for the next plan.
-bool Planner::keep_found(Problem &problem) {
-  for (const Found &one : found_) ++states_[one.request].found;
-  std::uint32_t first = 0;
-  for (State &state : states_) {
-    state.first_found = first;
-    first += std::exchange(state.found, 0);
-  }
-  if (!sorted_.reserve(found_.size())) {
-    problem.set(Code::out_of_memory, "no memory for the plan");
-    return false;
-  }
-  sorted_.set_size(found_.size());
-  for (const Found &one : found_) {
-    State &state = states_[one.request];
-    sorted_[state.first_found + state.found++] = one.posting;
-  }
-  Postings &postings = objects_.postings();
-  if (is_narrow_ || !postings.make_room(sorted_.size())) return true;
-  for (std::uint32_t k = 0; k < states_.size(); ++k)
-    if (!states_[k].shares_symbol) postings.add(states_[k].name_number, relocations_of(k));
-  return true;
-}
-
-std::span<const Posting> Planner::relocations_of(std::uint32_t request) const {
-  const State &state = states_[request];
-  std::span<const Posting> list(sorted_.data() + state.first_found, state.found);
-  if (state.is_posted) objects_.postings().find(state.name_number, list);
-  return list;
-}
-
-// ---- step two: object by object ----------------------------------------------------------------------------------------
-
-/// For read_slots(): `before` is whether the slot is plain; of one that is not, `address` is the object's lowest plus the
-/// reference of its relocation.
-Slot Planner::laid_out(std::uint32_t request, Posting posting) const {
-  return {places_[posting.rank()].low + posting.where, posting.is_plain(), request, 0, posting.kind(), false, false, false};
-}
-
-/// From what was just found, which is in the order of objects already.
-bool Planner::lay_out_found(Problem &problem) {
-  bool memory = plan_.slots.reserve(found_.size());
-  std::uint32_t last_rank = UINT32_MAX;
-  for (const Found &one : found_) {
-    const std::uint32_t rank = one.posting.rank();
-    if (!memory) break;
-    if (!is_chosen(states_[one.request].filter, rank)) {
-      const CallerFilter &filter = *plan_.requests[one.request]->filter;
-      if (filter.patch != 0 && filter.is_patch(objects_[objects_.by_address()[rank]]) && !plan_self_slot(one.request, one.posting, problem))
-        return false;
-      continue;
-    }
-    if (rank != last_rank) {
-      const Object &object = objects_[objects_.by_address()[rank]];
-      memory = plan_.spans.push_back({object.id, object.path, rank, 0, static_cast<std::uint32_t>(plan_.slots.size()), 0});
-      last_rank = rank;
-    }
-    memory = memory && plan_.slots.push_back(laid_out(one.request, one.posting));
-    if (memory) ++plan_.spans.back().count;
-  }
-  if (!memory) problem.set(Code::out_of_memory, "no memory for the plan");
-  return memory;
-}
-
-/// From postings, which are in the order of names: counted, then dealt out.
-bool Planner::lay_out_postings(Problem &problem) {
-  std::uint32_t total = 0;
-  for (std::uint32_t k = 0; k < states_.size(); ++k) {
-    const char *chosen = chosen_.data() + states_[k].filter * places_.size();
-    for (const Posting posting : relocations_of(k)) places_[posting.rank()].count += static_cast<std::uint32_t>(chosen[posting.rank()]);
-  }
-  bool memory = plan_.spans.reserve(places_.size());
-  for (std::uint32_t rank = 0; rank < places_.size() && memory; ++rank) {
-    Place &place = places_[rank];
-    place.next = total;
-    total += place.count;
-    if (place.count == 0) continue;
-    const Object &object = objects_[objects_.by_address()[rank]];
-    memory = plan_.spans.push_back({object.id, object.path, rank, 0, place.next, place.count});
-  }
-  if (!memory || !plan_.slots.reserve(total)) {
-    problem.set(Code::out_of_memory, "no memory for the plan");
-    return false;
-  }
-  plan_.slots.set_size(total);
-  Slot *const slots = plan_.slots.data();
-  for (std::uint32_t k = 0; k < states_.size(); ++k) {
-    const CallerFilter &filter = *plan_.requests[k]->filter;
-    const char *chosen = chosen_.data() + states_[k].filter * places_.size();
-    for (const Posting posting : relocations_of(k)) {
-      if (chosen[posting.rank()] != 0)
-        slots[places_[posting.rank()].next++] = laid_out(k, posting);
-      else if (filter.patch != 0 && filter.is_patch(objects_[objects_.by_address()[posting.rank()]]) && !plan_self_slot(k, posting, problem))
-        return false;
-    }
-  }
-  return true;
-}
-
-// ---- step three: what the slots hold -----------------------------------------------------------------------------------
-
-bool Planner::read_slots(Problem &problem) {
-  bool has_gaps = false;
-  for (std::uint32_t number = 0; number < plan_.spans.size(); ++number) {
-    Span &span = plan_.spans[number];
-    const auto rank = static_cast<std::uint32_t>(span.low);  // until now
-    span.low = UINTPTR_MAX;
-    for (Slot &slot : std::span(plan_.slots.data() + span.first, span.count)) {
-      State &state = states_[slot.redirect];
-      const bool is_plain = slot.before != 0;
-      if (is_plain) slot.before = load_word(slot.address);
-      if (!is_plain || slot.before != state.function) {
-        if (!plan_special(rank, is_plain, slot, problem)) return false;
-        if (slot.is_left) {
-          has_gaps = true;
-          continue;
-        }
-      }
-      span.low = std::min(span.low, slot.address);
-      span.high = std::max(span.high, slot.address);
-      PlannedRedirect &redirect = plan_.redirects[slot.redirect];
-      ++redirect.slots;
-      if (state.last_span != number) {
-        state.last_span = number;
-        ++redirect.callers;
+bool Planner::read_span(std::uint32_t number, Object &object, Problem &problem) {
+  Span &span = plan_.spans[number];
+  std::uintptr_t low = UINTPTR_MAX, high = 0;
+  for (Slot &slot : std::span(plan_.slots.data() + span.first, span.count)) {
+    State &state = states_[slot.redirect];
+    if (slot.is_plain) slot.before = load_word(slot.address);
+    if (!slot.is_plain || slot.before != state.function) {
+      if (!plan_special(object, slot, problem)) return false;
+      if (slot.is_left) {
+        has_gaps_ = true;
+        continue;
       }
     }
+    low = std::min(low, slot.address);
+    high = std::max(high, slot.address);
+    PlannedRedirect &redirect = plan_.redirects[slot.redirect];
+    ++redirect.slots;
+    redirect.callers += state.last_span != number ? 1 : 0;
+    state.last_span = number;
   }
-  if (has_gaps) close_gaps();
+  span.low = low;
+  span.high = high;
+  return true;
+}
+
+/// Does a provider call its own function through a slot?
+void Planner::see_providers() {
   for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
     const Object *provider = plan_.redirects[k].function != 0 ? objects_.at(plan_.redirects[k].function) : nullptr;
-    for (const Span &span : plan_.spans) {
-      if (provider == nullptr || span.object != provider->id) continue;
-      for (const Slot &slot : std::span(plan_.slots.data() + span.first, span.count))
-        if (slot.redirect == k) plan_.redirects[k].provider_calls_through_slots = true;
-    }
+    if (provider == nullptr) continue;
+    const Span *span = std::lower_bound(plan_.spans.begin(), plan_.spans.end(), provider->image.low(),
+                                        [](const Span &one, std::uintptr_t low) { return one.low < low; });
+    if (span == plan_.spans.end() || span->object != provider->id) continue;
+    for (const Slot &slot : std::span(plan_.slots.data() + span->first, span->count))
+      if (slot.redirect == k) plan_.redirects[k].provider_calls_through_slots = true;
   }
-  return check_shared(problem);
 }
 
 /// Takes out the slots that are left alone, and objects that have no others.
@@ -315,13 +104,14 @@ bool Planner::check_shared(Problem &problem) {
   for (const Span &span : plan_.spans) {
     const std::span<const Slot> slots(plan_.slots.data() + span.first, span.count);
     for (const Slot &slot : slots) {
-      if (!states_[slot.redirect].shares_symbol) continue;
+      if (!finder_.shares_name(slot.redirect)) continue;
       for (const Slot &other : slots) {
         if (&other == &slot || other.address != slot.address) continue;
         problem.symbol = plan_.requests[slot.redirect]->symbol.c_str();
         problem.object = span.path;
         problem.address = slot.address;
-        problem.set(Code::invalid_argument, "two redirects of '%s' in one transaction mean the same slot, at %#lx in %s", problem.symbol,
+        problem.set(Code::invalid_argument,
+                    "two redirects of '%s' in one transaction mean the same slot, at %#lx in %s", problem.symbol,
                     slot.address, span.path);
         return false;
       }
@@ -331,13 +121,12 @@ bool Planner::check_shared(Problem &problem) {
 }
 
 /// A slot that is not the common case.
-bool Planner::plan_special(std::uint32_t rank, bool is_plain, Slot &slot, Problem &problem) {
-  Object &object = objects_[objects_.by_address()[rank]];
+bool Planner::plan_special(Object &object, Slot &slot, Problem &problem) {
   const auto where = static_cast<std::uint32_t>(slot.address - object.image.low());
   Image::RelocationRef reference = where;
-  if (is_plain) {
-    object.index.for_each(object.image, plan_.requests[slot.redirect]->name, [&](const IndexEntry &entry) {
-      if (entry.offset == where) reference = entry.relocation();
+  if (slot.is_plain) {
+    object.index.for_each(object.image, plan_.requests[slot.redirect]->name, [&](Image::RelocationRef one) {
+      if (object.image.relocation(one).place == slot.address) reference = one;
     });
   }
   const Relocation relocation = object.image.relocation(reference);
@@ -347,21 +136,12 @@ bool Planner::plan_special(std::uint32_t rank, bool is_plain, Slot &slot, Proble
     beside(slot.redirect, Beside::unaligned, object);
     return true;
   }
-  if (!is_in_data(object, relocation.place)) {
+  if (!object.image.is_data(relocation.place)) {
     beside(slot.redirect, Beside::text, object);
     return true;
   }
   slot.before = load_word(relocation.place);
   return classify(object, slot, relocation, problem);
-}
-
-bool Planner::plan_self_slot(std::uint32_t request, Posting posting, Problem &problem) {
-  if (!posting.is_plain()) return true;  // nothing that a call goes through
-  // Where it is to lead is known only when all slots are: commit fills it in.
-  const std::uintptr_t address = places_[posting.rank()].low + posting.where;
-  if (plan_.self_slots.push_back({address, load_word(address), 0, request})) return true;
-  problem.set(Code::out_of_memory, "no memory for the plan");
-  return false;
 }
 
 /// What a slot holds, the long way. The slot is marked as left until it is known to be taken.
@@ -562,10 +342,7 @@ void Planner::explain_nothing(std::uint32_t request, Problem &problem) {
                        example.example, asked.provider.empty() ? "*" : asked.provider.c_str(),
                        asked.version.empty() ? "*" : asked.version.c_str());
   }
-  bool any_chosen = false;
-  for (std::uint32_t rank = 0; rank < places_.size(); ++rank)
-    any_chosen = any_chosen || is_chosen(states_[request].filter, rank);
-  if (!any_chosen)
+  if (!finder_.chooses_any(request))
     return problem.set(Code::no_caller,
                        "no loaded object matches the callers that were asked for, so nothing calls '%s' for them",
                        symbol);
@@ -585,7 +362,8 @@ void Planner::explain_nothing(std::uint32_t request, Problem &problem) {
       if (problem) return;
       continue;
     }
-    object.index.for_each(object.image, asked.name, [&](const IndexEntry &) { imports = imports != nullptr ? imports : &object; });
+    object.index.for_each(object.image, asked.name,
+                          [&](Image::RelocationRef) { imports = imports != nullptr ? imports : &object; });
     if (defines == nullptr && find_definition_at(object.image, asked.name, 0) != nullptr) defines = &object;
   }
   if (imports != nullptr) {

@@ -39,7 +39,8 @@ Definition Resolver::at(const SymbolName &name, std::uintptr_t address) {
 Definition Resolver::in_object(const Object &object, const SymbolName &name, const char *version) const {
   Definition definition;
   // Nobody is ever bound to an object without a hash table: the dynamic linker passes over it.
-  if (!is_searched(object) || (object.image.gnu_hash() == nullptr && object.image.sysv_hash() == nullptr)) return definition;
+  if (!is_searched(object) || (object.image.gnu_hash() == nullptr && object.image.sysv_hash() == nullptr))
+    return definition;
   definition.symbol = find_definition(object.image, name, version);
   if (definition.symbol == nullptr) return definition;
   definition.state = Definition::State::found;

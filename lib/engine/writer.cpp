@@ -4,11 +4,13 @@ namespace shunt::core {
 
 bool Writer::open(const Span &span, Problem &problem) {
   const Slot *const slots = change_.slots.data() + span.first;
-  return windows_.open(span.low, span.high, span.count, [slots](std::size_t k) { return slots[k].address; }, span.path, problem);
+  return windows_.open(
+      span.low, span.high, span.count, [slots](std::size_t k) { return slots[k].address; }, span.path, problem);
 }
 
 bool Writer::open_word(std::uintptr_t address, const char *object, Problem &problem) {
-  return windows_.open(address, address, 1, [address](std::size_t) { return address; }, object, problem);
+  return windows_.open(
+      address, address, 1, [address](std::size_t) { return address; }, object, problem);
 }
 
 // ---- in --------------------------------------------------------------------------------------------------------------
@@ -17,7 +19,8 @@ bool Writer::put_in(Problem &problem) {
   for (std::size_t k = 0; k < change_.self_slots.size(); ++k) {
     const SelfSlot &slot = change_.self_slots[k];
     std::uintptr_t found = slot.before;
-    const bool written = open_word(slot.address, "the patch", problem) && change_word(slot.address, slot.before, slot.after, 0, found);
+    const bool written =
+        open_word(slot.address, "the patch", problem) && change_word(slot.address, slot.before, slot.after, 0, found);
     windows_.close();
     if (written) continue;
     tell_changed(slot.address, slot.redirect, "the patch", slot.before, found, problem);
@@ -25,6 +28,9 @@ bool Writer::put_in(Problem &problem) {
     return false;
   }
   for (std::size_t k = 0; k < change_.spans.size(); ++k) {
+    if (k + 1 < change_.spans.size())
+      for (const Slot &slot : change_.slots_in(change_.spans[k + 1]))
+        __builtin_prefetch(reinterpret_cast<const void *>(slot.address));
     if (put_in_span(change_.spans[k], problem)) continue;
     undo_put_in(k, change_.self_slots.size());
     return false;
@@ -61,9 +67,10 @@ void Writer::tell_changed(std::uintptr_t address, std::uint32_t redirect, const 
   problem.object = object;
   problem.symbol = change_.redirects[redirect].request->symbol.c_str();
   problem.address = address;
-  problem.set(Code::slot_changed,
-              "the slot of '%s' at %#lx in %s held %#lx when the plan was made and holds %#lx now: somebody else changed it",
-              problem.symbol, address, object, expected, found);
+  problem.set(
+      Code::slot_changed,
+      "the slot of '%s' at %#lx in %s held %#lx when the plan was made and holds %#lx now: somebody else changed it",
+      problem.symbol, address, object, expected, found);
 }
 
 void Writer::undo_put_in(std::size_t spans, std::size_t self_slots) {

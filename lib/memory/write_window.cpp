@@ -84,7 +84,8 @@ bool WriteWindows::close() {
 
 bool write_through_kernel(std::uintptr_t address, std::uintptr_t value) {
   const Fd memory(static_cast<int>(syscall(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC)));
-  return memory.is_open() && syscall(SYS_pwrite64, memory.get(), &value, sizeof value, address) == static_cast<long>(sizeof value);
+  return memory.is_open() &&
+         syscall(SYS_pwrite64, memory.get(), &value, sizeof value, address) == static_cast<long>(sizeof value);
 }
 
 }  // namespace shunt::core

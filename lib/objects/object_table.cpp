@@ -161,12 +161,8 @@ Object *ObjectTable::with_id(ObjectId id) {
   return nullptr;
 }
 
-bool ObjectTable::have_index(Object &object, Problem &problem) {
-  if (!object.is_readable) return false;
-  if (object.index.is_built) return true;
-  Problem failed;
-  object.index = arena_.build(object.image, failed);
-  if (!failed) return true;
+/// An object whose relocations lie is from now on one that cannot be read; no memory is a problem of the whole plan.
+bool ObjectTable::index_failed(Object &object, const Problem &failed, Problem &problem) {
   if (failed.code != Code::image_malformed) {
     problem = failed;
     return false;

@@ -59,8 +59,18 @@ class ObjectTable {
   /// The object that holds an address, or NULL.
   Object *at(std::uintptr_t address);
   Object *with_id(ObjectId id);
-  /// Builds the object's index if that has not been done. False (with the reason in `unreadable`) when it cannot be.
-  bool have_index(Object &object, Problem &problem);
+  /// Builds the object's index if that has not been done, and calls `visit(hash, relocation, name)` for each entry of it then.
+  /// False (with the reason in `unreadable`) when it cannot be built.
+  template <class Visit>
+  bool have_index(Object &object, Problem &problem, Visit visit) {
+    if (!object.is_readable || object.index.is_built) return object.is_readable;
+    Problem failed;
+    object.index = arena_.build(object.image, visit, failed);
+    return !failed || index_failed(object, failed, problem);
+  }
+  bool have_index(Object &object, Problem &problem) {
+    return have_index(object, problem, [](std::uint32_t, Image::RelocationRef, const char *) {});
+  }
   /// How many objects, counted in load order, came with the program and are never unloaded.
   std::size_t startup_count();
   /// The position of an object that DT_NEEDED names, or the number of objects.
@@ -87,6 +97,7 @@ class ObjectTable {
   void locked(Problem &problem, Entry work, void *context);
   void refresh(const dl_phdr_info &info, std::size_t info_size, Problem &problem);
   bool add(const Raw &raw, bool is_first, Problem &problem);
+  bool index_failed(Object &object, const Problem &failed, Problem &problem);
   const char *executable_path();
 
   PageVector<Object> objects_, previous_;

@@ -20,9 +20,8 @@ struct Posting {
   static constexpr std::uint32_t kIsPlain = 1U << 31;
   static constexpr unsigned kKindShift = 29;
 
-  static Posting of(std::uint32_t rank, const IndexEntry &entry) {
-    const std::uint32_t kind = static_cast<std::uint32_t>(entry.kind()) << kKindShift;
-    return entry.is_plain() ? Posting{entry.offset, kIsPlain | kind | rank} : Posting{entry.relocation(), kind | rank};
+  static Posting of(std::uint32_t rank, bool is_plain, std::uint32_t where, arch::RelocKind kind) {
+    return {where, (is_plain ? kIsPlain : 0) | static_cast<std::uint32_t>(kind) << kKindShift | rank};
   }
   [[nodiscard]] bool is_plain() const { return (bits & kIsPlain) != 0; }
   [[nodiscard]] arch::RelocKind kind() const { return static_cast<arch::RelocKind>(bits >> kKindShift & 3); }
@@ -47,18 +46,21 @@ class Postings {
     list = {postings_.data() + lists_[name].first, lists_[name].count};
     return true;
   }
-  /// Remembers a list, if there is room.
-  void add(std::uint32_t name, std::span<const Posting> list) {
-    if (postings_.size() + list.size() > limit_ || !postings_.reserve(postings_.size() + list.size())) return;
+  /// Room for the list of a name, to be filled in; NULL when there is none. Lists that were found before may be gone then.
+  Posting *add(std::uint32_t name, std::uint32_t count) {
+    if (count > limit_) return nullptr;
+    if (postings_.size() + count > limit_) clear();
+    if (!postings_.reserve(postings_.size() + count)) return nullptr;
     while (lists_.size() <= name)
-      if (!lists_.push_back({0, 0, 0})) return;
-    lists_[name] = {generation_, static_cast<std::uint32_t>(postings_.size()), static_cast<std::uint32_t>(list.size())};
-    for (const Posting &posting : list) (void)postings_.push_back(posting);
+      if (!lists_.push_back({0, 0, 0})) return nullptr;
+    lists_[name] = {generation_, static_cast<std::uint32_t>(postings_.size()), count};
+    postings_.set_size(postings_.size() + count);
+    return postings_.data() + lists_[name].first;
   }
-  /// Room for `more` postings: when there is not, all that is known is forgotten. False when it is too much even then.
-  bool make_room(std::size_t more) {
-    if (postings_.size() + more > limit_) clear();
-    return more <= limit_;
+  /// Room for the lists of many names: when there is not, all that is known is forgotten. False when it is too much even then.
+  bool make_room(std::size_t count) {
+    if (postings_.size() + count > limit_) clear();
+    return count <= limit_ && postings_.reserve(postings_.size() + count);
   }
   [[nodiscard]] std::size_t bytes_used() const {
     return postings_.size() * sizeof(Posting) + lists_.size() * sizeof(List);

@@ -66,7 +66,8 @@ void *watch(void *) {
     if (ready == 0) wait_ms = std::min(wait_ms * 2, kSlowestLookMs);
     if (ready <= 0) continue;
     if (((sources[0].revents | sources[1].revents) & POLLNVAL) != 0) {
-      say(SHUNT_LOG_ERROR, "the application has closed shunt's descriptors: " + folder->path() + " is no longer watched");
+      say(SHUNT_LOG_ERROR,
+          "the application has closed shunt's descriptors: " + folder->path() + " is no longer watched");
       return nullptr;
     }
     if (sources[0].revents != 0) read_inotify();

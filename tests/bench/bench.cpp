@@ -76,17 +76,17 @@ struct Row {
 
 constexpr Row kRows[] = {
     {"floor, cold: every relocation and name, pairs", "floor cold"},
-    {"  without names", "thin cold"},
+    {"floor, cold, without names", "thin cold"},
     {"apply, cold: the first of the process", "apply cold", "floor cold", Goal::at_most, 1.5},
     {"protection pairs alone", "pairs"},
     {"undo, first", "undo first", "pairs", Goal::at_most, 1.4},
     {"apply, warm", "apply warm", "pairs", Goal::at_most, 1.4},
     {"undo, warm", "undo warm", "pairs", Goal::at_most, 1.4},
-    {"other functions: protection pairs alone", "pairs other"},
-    {"  apply, index warm", "apply other", "pairs other"},
-    {"  undo", "undo other", "pairs other"},
+    {"protection pairs alone, other functions", "pairs other"},
+    {"apply, other functions, index warm", "apply other", "pairs other"},
+    {"undo, other functions", "undo other", "pairs other"},
     {"floor, warm", "floor warm"},
-    {"  without names", "thin warm"},
+    {"floor, warm, without names", "thin warm"},
     {"naive loop, handles kept open", "naive", "apply warm", Goal::at_least, 100},
 };
 constexpr const char *kGoalsFor = "relro/300x500";

@@ -16,10 +16,14 @@ struct Aarch64 {
 
   static constexpr RelocKind kind(std::uint32_t type) {
     switch (type) {
-      case 1026: return RelocKind::jump_slot;  // R_AARCH64_JUMP_SLOT
-      case 1025: return RelocKind::glob_dat;   // R_AARCH64_GLOB_DAT
-      case 257: return RelocKind::absolute;    // R_AARCH64_ABS64
-      default: return RelocKind::other;
+      case 1026:
+        return RelocKind::jump_slot;  // R_AARCH64_JUMP_SLOT
+      case 1025:
+        return RelocKind::glob_dat;  // R_AARCH64_GLOB_DAT
+      case 257:
+        return RelocKind::absolute;  // R_AARCH64_ABS64
+      default:
+        return RelocKind::other;
     }
   }
 

@@ -13,10 +13,14 @@ struct X86_64 {
 
   static constexpr RelocKind kind(std::uint32_t type) {
     switch (type) {
-      case 7: return RelocKind::jump_slot;  // R_X86_64_JUMP_SLOT
-      case 6: return RelocKind::glob_dat;   // R_X86_64_GLOB_DAT
-      case 1: return RelocKind::absolute;   // R_X86_64_64
-      default: return RelocKind::other;
+      case 7:
+        return RelocKind::jump_slot;  // R_X86_64_JUMP_SLOT
+      case 6:
+        return RelocKind::glob_dat;  // R_X86_64_GLOB_DAT
+      case 1:
+        return RelocKind::absolute;  // R_X86_64_64
+      default:
+        return RelocKind::other;
     }
   }
 
