@@ -56,7 +56,7 @@ typedef struct shunt_plan shunt_plan;
 typedef struct shunt_change shunt_change;
 typedef struct shunt_patch shunt_patch;
 
-/* The version of the library that answers, as "0.1.0". Never fails; fit for signal handlers. */
+/* The version of the library that answers, as "0.1.0". Never fails. */
 SHUNT_API const char *shunt_version(void);
 
 /* ---- errors ------------------------------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-// api.cpp: shunt.h over the engine. Nothing here decides anything: it checks arguments, copies strings, and turns C++ values
+// api.cpp: shunt.h over the engine, without the prefix shunt_, which exports.cpp puts on. Nothing here decides anything: it checks arguments, copies strings, and turns C++ values
 // into handles. No exception leaves a function: the only one that can occur is that there is no memory.
 #include <fcntl.h>
 #include <shunt/shunt.h>
@@ -8,6 +8,7 @@
 #include <cstring>
 #include <new>
 
+#include "api/functions.hpp"
 #include "api/handles.hpp"
 #include "base/log.hpp"
 
@@ -117,44 +118,49 @@ shunt_code wrap_plan(Result<std::unique_ptr<shunt::core::Plan>> made, shunt_plan
 
 }  // namespace
 
-extern "C" {
+namespace shunt::api {
 
-const char *shunt_version(void) { return SHUNT_VERSION_STRING; }
+const char *version(void) { return SHUNT_VERSION_STRING; }
 
 // ---- errors
 
-const char *shunt_code_name(shunt_code code) { return shunt::core::code_name(static_cast<Code>(code)); }
-const char *shunt_code_text(shunt_code code) { return shunt::core::code_text(static_cast<Code>(code)); }
+const char *code_name(shunt_code code) { return shunt::core::code_name(static_cast<Code>(code)); }
+const char *code_text(shunt_code code) { return shunt::core::code_text(static_cast<Code>(code)); }
 
-shunt_code shunt_error_code(const shunt_error *error) {
+shunt_code error_code(const shunt_error *error) {
   if (error == kNoMemory) return SHUNT_E_out_of_memory;
   return error != nullptr ? static_cast<shunt_code>(error->error.code) : SHUNT_OK;
 }
-const char *shunt_error_message(const shunt_error *error) {
+const char *error_message(const shunt_error *error) {
   if (error == kNoMemory) return "there is no memory, not even for an error message";
   return error != nullptr ? error->error.message.c_str() : "";
 }
-const char *shunt_error_object(const shunt_error *error) {
+const char *error_object(const shunt_error *error) {
   return error != nullptr && error != kNoMemory ? error->error.object.c_str() : "";
 }
-const char *shunt_error_symbol(const shunt_error *error) {
+const char *error_symbol(const shunt_error *error) {
   return error != nullptr && error != kNoMemory ? error->error.symbol.c_str() : "";
 }
-uint64_t shunt_error_address(const shunt_error *error) {
+uint64_t error_address(const shunt_error *error) {
   return error != nullptr && error != kNoMemory ? error->error.address : 0;
 }
-int shunt_error_errno(const shunt_error *error) {
+int error_errno(const shunt_error *error) {
   return error != nullptr && error != kNoMemory ? error->error.sys_errno : 0;
 }
-void shunt_error_free(shunt_error *error) {
+void error_free(shunt_error *error) {
   if (error != kNoMemory) delete error;
 }
 
-void shunt_set_log(shunt_log_sink sink, void *user, shunt_log_level level) { shunt::core::set_log(sink, user, level); }
+/// The engine is made here already: a host that locks around its own calls and around fork() sets its log before, so that its
+/// handlers for fork() run before the engine's.
+void set_log(shunt_log_sink sink, void *user, shunt_log_level level) {
+  Engine::instance();
+  shunt::core::set_log(sink, user, level);
+}
 
 // ---- transactions
 
-shunt_code shunt_redirect(const char *symbol, void *replacement, const shunt_options *options, shunt_change **change,
+shunt_code redirect(const char *symbol, void *replacement, const shunt_options *options, shunt_change **change,
                           shunt_error **error) {
   return guarded(error, [&] {
     if (change == nullptr) return missing(error, "the place for the change");
@@ -165,7 +171,7 @@ shunt_code shunt_redirect(const char *symbol, void *replacement, const shunt_opt
   });
 }
 
-shunt_code shunt_transaction_new(shunt_transaction **transaction, shunt_error **error) {
+shunt_code transaction_new(shunt_transaction **transaction, shunt_error **error) {
   return guarded(error, [&] {
     if (transaction == nullptr) return missing(error, "the place for the transaction");
     *transaction = new shunt_transaction;
@@ -173,9 +179,9 @@ shunt_code shunt_transaction_new(shunt_transaction **transaction, shunt_error **
   });
 }
 
-void shunt_transaction_free(shunt_transaction *transaction) { delete transaction; }
+void transaction_free(shunt_transaction *transaction) { delete transaction; }
 
-shunt_code shunt_transaction_add(shunt_transaction *transaction, const char *symbol, void *replacement,
+shunt_code transaction_add(shunt_transaction *transaction, const char *symbol, void *replacement,
                                  const shunt_options *options, shunt_error **error) {
   return guarded(error, [&] {
     if (transaction == nullptr) return missing(error, "the transaction");
@@ -183,7 +189,7 @@ shunt_code shunt_transaction_add(shunt_transaction *transaction, const char *sym
   });
 }
 
-shunt_code shunt_transaction_plan(const shunt_transaction *transaction, shunt_plan **plan, shunt_error **error) {
+shunt_code transaction_plan(const shunt_transaction *transaction, shunt_plan **plan, shunt_error **error) {
   return guarded(error, [&] {
     if (transaction == nullptr || plan == nullptr) return missing(error, "the transaction or the place for the plan");
     *plan = nullptr;
@@ -193,7 +199,7 @@ shunt_code shunt_transaction_plan(const shunt_transaction *transaction, shunt_pl
   });
 }
 
-shunt_code shunt_transaction_apply(const shunt_transaction *transaction, shunt_change **change, shunt_error **error) {
+shunt_code transaction_apply(const shunt_transaction *transaction, shunt_change **change, shunt_error **error) {
   return guarded(error, [&] {
     if (transaction == nullptr || change == nullptr)
       return missing(error, "the transaction or the place for the change");
@@ -204,10 +210,10 @@ shunt_code shunt_transaction_apply(const shunt_transaction *transaction, shunt_c
 
 // ---- plans
 
-size_t shunt_plan_redirects(const shunt_plan *plan) { return plan != nullptr ? plan->plan->requests.size() : 0; }
-size_t shunt_plan_slots(const shunt_plan *plan) { return plan != nullptr ? plan->plan->slots.size() : 0; }
+size_t plan_redirects(const shunt_plan *plan) { return plan != nullptr ? plan->plan->requests.size() : 0; }
+size_t plan_slots(const shunt_plan *plan) { return plan != nullptr ? plan->plan->slots.size() : 0; }
 
-shunt_code shunt_plan_slot(const shunt_plan *plan, size_t k, shunt_slot_info *info) {
+shunt_code plan_slot(const shunt_plan *plan, size_t k, shunt_slot_info *info) {
   if (plan == nullptr || info == nullptr) return SHUNT_E_invalid_argument;
   const shunt::core::Plan &made = *plan->plan;
   if (k >= made.slots.size()) return SHUNT_E_invalid_argument;
@@ -219,18 +225,18 @@ shunt_code shunt_plan_slot(const shunt_plan *plan, size_t k, shunt_slot_info *in
   return SHUNT_OK;
 }
 
-const char *shunt_plan_symbol(const shunt_plan *plan, size_t k) {
-  return k < shunt_plan_redirects(plan) ? plan->plan->requests[k]->symbol.c_str() : nullptr;
+const char *plan_symbol(const shunt_plan *plan, size_t k) {
+  return k < plan_redirects(plan) ? plan->plan->requests[k]->symbol.c_str() : nullptr;
 }
-const char *shunt_plan_provider(const shunt_plan *plan, size_t k) {
-  return k < shunt_plan_redirects(plan) ? plan->plan->redirects[k].provider : nullptr;
+const char *plan_provider(const shunt_plan *plan, size_t k) {
+  return k < plan_redirects(plan) ? plan->plan->redirects[k].provider : nullptr;
 }
-void *shunt_plan_original(const shunt_plan *plan, size_t k) {
-  return k < shunt_plan_redirects(plan) ? reinterpret_cast<void *>(plan->plan->redirects[k].original) : nullptr;
+void *plan_original(const shunt_plan *plan, size_t k) {
+  return k < plan_redirects(plan) ? reinterpret_cast<void *>(plan->plan->redirects[k].original) : nullptr;
 }
-const char *shunt_plan_coverage(const shunt_plan *plan) { return plan != nullptr ? plan->coverage.c_str() : ""; }
+const char *plan_coverage(const shunt_plan *plan) { return plan != nullptr ? plan->coverage.c_str() : ""; }
 
-shunt_code shunt_plan_commit(const shunt_plan *plan, shunt_change **change, shunt_error **error) {
+shunt_code plan_commit(const shunt_plan *plan, shunt_change **change, shunt_error **error) {
   return guarded(error, [&] {
     if (plan == nullptr || change == nullptr) return missing(error, "the plan or the place for the change");
     *change = nullptr;
@@ -244,11 +250,11 @@ shunt_code shunt_plan_commit(const shunt_plan *plan, shunt_change **change, shun
   });
 }
 
-void shunt_plan_free(shunt_plan *plan) { delete plan; }
+void plan_free(shunt_plan *plan) { delete plan; }
 
 // ---- changes
 
-shunt_code shunt_change_revert(shunt_change *change, shunt_error **error) {
+shunt_code change_revert(shunt_change *change, shunt_error **error) {
   return guarded(error, [&] {
     if (change == nullptr) return missing(error, "the change");
     Result<Done> reverted = Engine::instance().revert(*change->change);
@@ -256,27 +262,27 @@ shunt_code shunt_change_revert(shunt_change *change, shunt_error **error) {
   });
 }
 
-void shunt_change_free(shunt_change *change) {
+void change_free(shunt_change *change) {
   if (change == nullptr) return;
   if (change->owned != nullptr && change->owned->is_applied) static_cast<void>(change->owned.release());
   delete change;
 }
 
-int shunt_change_is_applied(const shunt_change *change) {
+int change_is_applied(const shunt_change *change) {
   return change != nullptr && change->change->is_applied ? 1 : 0;
 }
-size_t shunt_change_slots(const shunt_change *change) { return change != nullptr ? change->change->slots.size() : 0; }
-size_t shunt_change_conflicts(const shunt_change *change) {
+size_t change_slots(const shunt_change *change) { return change != nullptr ? change->change->slots.size() : 0; }
+size_t change_conflicts(const shunt_change *change) {
   return change != nullptr ? Engine::instance().conflicts(*change->change) : 0;
 }
-void *shunt_original(const shunt_change *change, size_t k) {
+void *original(const shunt_change *change, size_t k) {
   if (change == nullptr || k >= change->change->redirects.size()) return nullptr;
   return reinterpret_cast<void *>(change->change->original(k));
 }
 
 // ---- patches
 
-shunt_code shunt_patch_load(const char *path, const shunt_patch_options *options, shunt_patch **patch,
+shunt_code patch_load(const char *path, const shunt_patch_options *options, shunt_patch **patch,
                             shunt_error **error) {
   return guarded(error, [&] {
     if (path == nullptr) return missing(error, "the path of the patch");
@@ -289,11 +295,11 @@ shunt_code shunt_patch_load(const char *path, const shunt_patch_options *options
       failed.sys_errno = number;
       return fail(error, std::move(failed));
     }
-    return shunt_patch_load_fd(fd.get(), path, options, patch, error);
+    return patch_load_fd(fd.get(), path, options, patch, error);
   });
 }
 
-shunt_code shunt_patch_load_fd(int fd, const char *name, const shunt_patch_options *given, shunt_patch **patch,
+shunt_code patch_load_fd(int fd, const char *name, const shunt_patch_options *given, shunt_patch **patch,
                                shunt_error **error) {
   return guarded(error, [&] {
     if (name == nullptr || patch == nullptr) return missing(error, "the name of the patch or the place for it");
@@ -312,7 +318,7 @@ shunt_code shunt_patch_load_fd(int fd, const char *name, const shunt_patch_optio
   });
 }
 
-shunt_code shunt_patch_plan(const shunt_patch *patch, shunt_plan **plan, shunt_error **error) {
+shunt_code patch_plan(const shunt_patch *patch, shunt_plan **plan, shunt_error **error) {
   return guarded(error, [&] {
     if (patch == nullptr || plan == nullptr) return missing(error, "the patch or the place for the plan");
     *plan = nullptr;
@@ -320,7 +326,7 @@ shunt_code shunt_patch_plan(const shunt_patch *patch, shunt_plan **plan, shunt_e
   });
 }
 
-shunt_code shunt_patch_apply(shunt_patch *patch, shunt_error **error) {
+shunt_code patch_apply(shunt_patch *patch, shunt_error **error) {
   return guarded(error, [&] {
     if (patch == nullptr) return missing(error, "the patch");
     Result<Done> applied = patch->patch->apply();
@@ -330,7 +336,7 @@ shunt_code shunt_patch_apply(shunt_patch *patch, shunt_error **error) {
   });
 }
 
-shunt_code shunt_patch_revert(shunt_patch *patch, shunt_error **error) {
+shunt_code patch_revert(shunt_patch *patch, shunt_error **error) {
   return guarded(error, [&] {
     if (patch == nullptr) return missing(error, "the patch");
     Result<Done> reverted = patch->patch->revert();
@@ -338,13 +344,13 @@ shunt_code shunt_patch_revert(shunt_patch *patch, shunt_error **error) {
   });
 }
 
-const shunt_change *shunt_patch_change(const shunt_patch *patch) {
+const shunt_change *patch_change(const shunt_patch *patch) {
   return patch != nullptr && patch->patch->change() != nullptr ? &patch->change : nullptr;
 }
-const char *shunt_patch_name(const shunt_patch *patch) { return patch != nullptr ? patch->patch->name().c_str() : ""; }
-void *shunt_patch_symbol(const shunt_patch *patch, const char *symbol) {
+const char *patch_name(const shunt_patch *patch) { return patch != nullptr ? patch->patch->name().c_str() : ""; }
+void *patch_symbol(const shunt_patch *patch, const char *symbol) {
   return patch != nullptr && symbol != nullptr ? patch->patch->symbol(symbol) : nullptr;
 }
-void shunt_patch_free(shunt_patch *patch) { delete patch; }
+void patch_free(shunt_patch *patch) { delete patch; }
 
-}  // extern "C"
+}  // namespace shunt::api

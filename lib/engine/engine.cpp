@@ -51,12 +51,12 @@ Problem Engine::Guard::problem() {
   return problem;
 }
 
-void Engine::add_patch(std::uintptr_t address) {
-  if (const Guard guard(*this); guard) patches_.push_back(address);
+void Engine::add_patch(LoadedPatch patch) {
+  if (const Guard guard(*this); guard) patches_.push_back(std::move(patch));
 }
 
-void Engine::remove_patch(std::uintptr_t address) {
-  if (const Guard guard(*this); guard) std::erase(patches_, address);
+void Engine::remove_patch(std::uintptr_t inside) {
+  if (const Guard guard(*this); guard) std::erase_if(patches_, [&](const LoadedPatch &patch) { return patch.inside == inside; });
 }
 
 // ---- plan ------------------------------------------------------------------------------------------------------------

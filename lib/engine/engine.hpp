@@ -31,10 +31,10 @@ class Engine {
   /// Slots that hold neither the change's value nor that of a layer above it.
   std::size_t conflicts(Change &change);
 
-  /// Adds an address inside a patch library: what it exports is a replacement, never an original. For ever, as patches are
-  /// not unmapped once they were applied.
-  void add_patch(std::uintptr_t address);
-  void remove_patch(std::uintptr_t address);
+  /// Makes a patch library known: what it exports is a replacement, never an original, and what it calls by the names that it
+  /// replaces are originals. For ever, as patches are not unmapped once they were applied.
+  void add_patch(LoadedPatch patch);
+  void remove_patch(std::uintptr_t inside);
 
   /// Runs `visit(object, problem)` for the object that holds `address`; not at all when there is none.
   template <class Visit>
@@ -95,7 +95,7 @@ class Engine {
   ObjectTable objects_;
   Layers layers_;
   NameNumbers names_;
-  std::vector<std::uintptr_t> patches_;
+  std::vector<LoadedPatch> patches_;
 };
 
 }  // namespace shunt::core

@@ -17,10 +17,10 @@ bool is_data_type(unsigned type) { return type == STT_OBJECT || type == STT_TLS 
 }  // namespace
 
 Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names,
-                 std::span<const std::uintptr_t> patches, Plan &plan)
+                 std::span<const LoadedPatch> patches, Plan &plan)
     : objects_(objects),
       resolver_(objects, patches),
-      finder_(objects, names, plan),
+      finder_(objects, names, patches, plan),
       layers_(layers),
       plan_(plan),
       states_(plan.requests.size()) {

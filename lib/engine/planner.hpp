@@ -17,7 +17,7 @@ namespace shunt::core {
 class Planner {
  public:
   /// Made outside the loader's lock: takes all memory that depends on the number of requests.
-  Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names, std::span<const std::uintptr_t> patches,
+  Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names, std::span<const LoadedPatch> patches,
           Plan &plan);
 
   /// Only inside ObjectTable::while_locked(). On a Problem the plan is unfinished and must be thrown away.

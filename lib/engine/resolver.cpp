@@ -13,8 +13,7 @@ std::uintptr_t function_address(const Object &provider, const Elf64_Sym &symbol)
 }
 
 bool Resolver::is_searched(const Object &object) const {
-  return object.is_readable && !object.is_vdso &&
-         std::none_of(patches_.begin(), patches_.end(), [&](std::uintptr_t patch) { return object.contains(patch); });
+  return object.is_readable && !object.is_vdso && !is_patch(patches_, object);
 }
 
 Definition Resolver::at(const SymbolName &name, std::uintptr_t address) {

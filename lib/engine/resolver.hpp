@@ -14,6 +14,7 @@
 #include <span>
 
 #include "elf/symbols.hpp"
+#include "engine/loaded_patch.hpp"
 #include "objects/object_table.hpp"
 
 namespace shunt::core {
@@ -30,8 +31,8 @@ struct Definition {
 /// Only inside ObjectTable::while_locked().
 class Resolver {
  public:
-  /// `patches`: an address inside each patch that shunt has loaded. What they export is not searched.
-  Resolver(ObjectTable &objects, std::span<const std::uintptr_t> patches) : objects_(objects), patches_(patches) {}
+  /// What patches export is not searched: those are replacements.
+  Resolver(ObjectTable &objects, std::span<const LoadedPatch> patches) : objects_(objects), patches_(patches) {}
 
   /// The definition of `name` that lies at `address` in the object that holds it: what a bound slot leads to.
   Definition at(const SymbolName &name, std::uintptr_t address);
@@ -51,7 +52,7 @@ class Resolver {
   Scope scope_seen_in(Object &caller);
 
   ObjectTable &objects_;
-  std::span<const std::uintptr_t> patches_;
+  std::span<const LoadedPatch> patches_;
   PageVector<std::uint32_t> dependencies_;  // of the object looked at last
 };
 

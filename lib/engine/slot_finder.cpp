@@ -5,8 +5,9 @@
 
 namespace shunt::core {
 
-SlotFinder::SlotFinder(ObjectTable &objects, NameNumbers &numbers, Plan &plan)
+SlotFinder::SlotFinder(ObjectTable &objects, NameNumbers &numbers, std::span<const LoadedPatch> patches, Plan &plan)
     : objects_(objects),
+      patches_(patches),
       plan_(plan),
       names_(plan.requests.size()),
       by_hash_(std::bit_ceil(8 * plan.requests.size())),
@@ -44,9 +45,12 @@ bool SlotFinder::chooses_any(std::uint32_t request) const {
 bool SlotFinder::choose(Problem &problem) {
   ranks_ = objects_.by_address().size();
   if (!chosen_.assign_zero(ranks_ * filters_.size())) return no_memory(problem);
-  for (std::uint32_t rank = 0; rank < ranks_; ++rank)
+  for (std::uint32_t rank = 0; rank < ranks_; ++rank) {
+    const Object &object = object_at(rank);
+    const char chosen = is_patch(patches_, object) ? kChosenPatch : kChosen;
     for (std::size_t f = 0; f < filters_.size(); ++f)
-      chosen_[f * ranks_ + rank] = filters_[f]->chooses(object_at(rank)) ? 1 : 0;
+      if (filters_[f]->chooses(object)) chosen_[f * ranks_ + rank] = chosen;
+  }
   return true;
 }
 
@@ -67,9 +71,7 @@ bool SlotFinder::lay_out_postings(Problem &problem) {
   if (!next_.assign_zero(ranks_) || !plan_.spans.reserve(ranks_) || !span_ranks_.reserve(ranks_))
     return no_memory(problem);
   for (std::uint32_t k = 0; k < names_.size(); ++k) {
-    const char *chosen = chosen_.data() + names_[k].filter * ranks_;
-    for (const Posting posting : postings_of(k))
-      next_[posting.rank()] += static_cast<std::uint32_t>(chosen[posting.rank()]);
+    for (const Posting posting : postings_of(k)) next_[posting.rank()] += is_chosen(k, posting.rank()) ? 1 : 0;
   }
   std::uint32_t total = 0;
   for (std::uint32_t rank = 0; rank < ranks_; ++rank) {
@@ -88,10 +90,9 @@ bool SlotFinder::lay_out_postings(Problem &problem) {
   for (std::uint32_t rank = 0; rank < ranks_; ++rank) (void)lows.push_back(object_at(rank).image.low());
   Slot *const slots = plan_.slots.data();
   for (std::uint32_t k = 0; k < names_.size(); ++k) {
-    const char *chosen = chosen_.data() + names_[k].filter * ranks_;
     for (const Posting posting : postings_of(k)) {
       const std::uint32_t rank = posting.rank();
-      if (chosen[rank] != 0)
+      if (is_chosen(k, rank))
         slots[next_[rank]++] = {lows[rank] + posting.where, 0,     k,     0,    posting.kind(),
                                 posting.is_plain(),         false, false, false};
       else if (!take_posting(k, posting, object_at(rank)))

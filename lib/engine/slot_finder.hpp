@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/loaded_patch.hpp"
 #include "engine/plan.hpp"
 
 namespace shunt::core {
@@ -28,7 +29,7 @@ class NameNumbers {
 class SlotFinder {
  public:
   /// Made outside the loader's lock: takes all memory that depends on the number of requests.
-  SlotFinder(ObjectTable &objects, NameNumbers &numbers, Plan &plan);
+  SlotFinder(ObjectTable &objects, NameNumbers &numbers, std::span<const LoadedPatch> patches, Plan &plan);
 
   /// Only inside ObjectTable::while_locked(). Fills in the plan's slots (address, redirect, kind and is_plain; of one that is
   /// not plain the address is the object's lowest plus the relocation's reference), spans, self slots and unread objects.
@@ -59,13 +60,18 @@ class SlotFinder {
   bool take(std::uint32_t request, std::uint32_t rank, const Object &object, Image::RelocationRef reference);
   bool take_posting(std::uint32_t request, Posting posting, const Object &object);
   void remember();
+  /// A patch is a caller like others, but not of the functions that it replaces itself.
   [[nodiscard]] bool is_chosen(std::uint32_t request, std::uint32_t rank) const {
-    return chosen_[names_[request].filter * ranks_ + rank] != 0;
+    const char chosen = chosen_[names_[request].filter * ranks_ + rank];
+    return chosen == kChosen || (chosen == kChosenPatch && !replaces(patches_, object_at(rank), plan_.requests[request]->symbol));
   }
   [[nodiscard]] Object &object_at(std::uint32_t rank) const { return objects_[objects_.by_address()[rank]]; }
   bool no_memory(Problem &problem) const;
 
+  static constexpr char kChosen = 1, kChosenPatch = 2;  // 0: not chosen
+
   ObjectTable &objects_;
+  std::span<const LoadedPatch> patches_;
   Plan &plan_;
   std::vector<Name> names_;
   std::vector<const CallerFilter *> filters_;

@@ -137,7 +137,9 @@ Result<std::unique_ptr<Patch>> Patch::load(int fd, const char *name, const Patch
     request->is_optional = options.symbols.empty();
     patch->requests_.push_back(std::move(request));
   }
-  Engine::instance().add_patch(patch->inside_);
+  LoadedPatch loaded{patch->inside_, {}};
+  for (const Replacement &one : *replacements) loaded.symbols.push_back(one.symbol);
+  Engine::instance().add_patch(std::move(loaded));
   log(SHUNT_LOG_INFO, "loaded %s: %zu functions", name, patch->requests_.size());
   return patch;
 }

@@ -11,7 +11,6 @@
 #include <csignal>
 #include <cstring>
 
-#include "engine/engine.hpp"
 #include "preload/log.hpp"
 
 namespace shunt::preload {
@@ -117,8 +116,7 @@ void start_watching(const std::string &path, int signal) {
     action.sa_flags = SA_RESTART;
     sigaction(signal, &action, nullptr);
   }
-  // Handlers that run before a fork run in reverse order: the engine's, made first, locks last, as the thread does.
-  core::Engine::instance();
+  // Handlers that run before a fork run in reverse order: the engine's, made when the log was set, locks last, as the thread does.
   pthread_atfork([] { folder->lock(); }, [] { folder->unlock(); }, &start_in_child);
 }
 

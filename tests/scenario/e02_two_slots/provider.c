@@ -1,0 +1,1 @@
+int e02_function(int x) { return x + 1; }

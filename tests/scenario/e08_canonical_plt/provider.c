@@ -1,0 +1,1 @@
+int e08_function(int x) { return x + 1; }

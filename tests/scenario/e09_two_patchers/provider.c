@@ -1,0 +1,2 @@
+int answer(void) { return 1; }
+int question(void) { return 2; }

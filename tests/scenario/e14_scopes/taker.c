@@ -1,0 +1,2 @@
+int maybe(void);
+int call_maybe(void) { return maybe(); }

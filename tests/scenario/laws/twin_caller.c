@@ -1,0 +1,2 @@
+int twin(void);
+int call_twin(void) { return twin(); }

@@ -1,0 +1,2 @@
+int answer(void) { return 1; }
+int second(void) { return 2; }

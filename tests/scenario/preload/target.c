@@ -1,0 +1,96 @@
+/* target.c: a program that the shim is loaded into. It says "main" and what answer() is, then obeys a line at a time from stdin:
+ *
+ *   answer, second     what the function answers
+ *   pid                who obeys
+ *   fork               a child obeys from now on, until it is told to quit
+ *   rename A B         renames a file, and then forks at once
+ *   take SIGNAL        installs a handler for the signal
+ *   close              closes every descriptor but the standard ones, as a daemon may
+ *   quit
+ *
+ * With WITH_SHUNT the program has a library of shunt of its own:
+ *   engine             the file that shunt_version() lies in
+ *   redirect           redirects answer() to one that adds 100 to the original
+ *   conflicts          of that redirect */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int answer(void);
+int second(void);
+
+static void on_signal(int number) { (void)number; }
+
+static void fork_and_wait(void) {
+  const pid_t child = fork();
+  if (child > 0) waitpid(child, NULL, 0);
+  puts(child == 0 ? "in the child" : "in the parent");
+}
+
+#ifdef WITH_SHUNT
+#include <shunt/shunt.h>
+
+static shunt_change *change;
+static void *original;
+static int add_100(void) {
+  int (*below)(void);
+  memcpy(&below, &original, sizeof below);
+  return below() + 100;
+}
+
+static void obey_with_shunt(const char *line) {
+  Dl_info info;
+  if (strcmp(line, "engine") == 0) {
+    puts(dladdr((void *)&shunt_version, &info) != 0 ? info.dli_fname : "nowhere");
+  } else if (strcmp(line, "redirect") == 0) {
+    shunt_options options = SHUNT_OPTIONS_INIT;
+    options.original = &original;
+    shunt_error *error = NULL;
+    shunt_redirect("answer", (void *)&add_100, &options, &change, &error);
+    puts(error == NULL ? "done" : shunt_error_message(error));
+  } else if (strcmp(line, "conflicts") == 0) {
+    printf("%zu\n", shunt_change_conflicts(change));
+  }
+}
+#else
+static void obey_with_shunt(const char *line) { (void)line; }
+#endif
+
+int main(void) {
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  setvbuf(stdin, NULL, _IONBF, 0); /* a child goes on reading where its parent stopped */
+  printf("main %d\n", answer());
+  char line[4096], from[2048], to[2048];
+  int number = 0;
+  while (fgets(line, sizeof line, stdin) != NULL) {
+    line[strcspn(line, "\n")] = '\0';
+    if (strcmp(line, "answer") == 0) {
+      printf("%d\n", answer());
+    } else if (strcmp(line, "second") == 0) {
+      printf("%d\n", second());
+    } else if (strcmp(line, "pid") == 0) {
+      printf("%d\n", (int)getpid());
+    } else if (strcmp(line, "fork") == 0) {
+      fork_and_wait();
+    } else if (sscanf(line, "rename %2047s %2047s", from, to) == 2) {
+      if (rename(from, to) != 0) puts("cannot rename");
+      fork_and_wait();
+    } else if (sscanf(line, "take %d", &number) == 1) {
+      signal(number, on_signal);
+      puts("taken");
+    } else if (strcmp(line, "close") == 0) {
+      for (int fd = 3; fd < 256; ++fd) close(fd);
+      puts("closed");
+    } else if (strcmp(line, "quit") == 0) {
+      return 0;
+    } else {
+      obey_with_shunt(line);
+    }
+  }
+  return 0;
+}

@@ -1,0 +1,366 @@
+// The shim in a program that knows nothing of it: its variables, its folder, its signal, its log, its one thread.
+//
+// Shown to fail (each guard of lib/preload taken out, the test seen to fail, the guard put back): see at each test.
+#include <algorithm>
+
+#include "program.hpp"
+
+namespace {
+
+using namespace preload;
+using namespace std::string_literals;
+
+// ---- SHUNT_PATCH
+
+// preload.cpp: apply_at_start() not called; patches.cpp: the patch not kept (it is reverted when its handle goes).
+TEST(PreloadPatch, IsAppliedBeforeMain) {
+  const Workplace place;
+  Program program(place, {"SHUNT_PATCH=" + patch("answer_11").string()});
+
+  EXPECT_EQ(program.hello(), "main 11");
+  EXPECT_EQ(program.ask("answer"), "11");
+  EXPECT_EQ(program.ask("second"), "2");
+  EXPECT_EQ(program.said(), "");
+}
+
+// environment.cpp: no split at ':'.
+TEST(PreloadPatch, MayBeSeveral) {
+  const Workplace place;
+  Program program(place, {"SHUNT_PATCH=" + patch("answer_11").string() + "::" + patch("second_22").string()});
+
+  EXPECT_EQ(program.ask("answer"), "11");
+  EXPECT_EQ(program.ask("second"), "22");
+}
+
+// patches.cpp, load_and_apply(): an error ends the program, or is not said.
+TEST(PreloadPatch, ThatIsBrokenIsSaidOnceAndTheProgramRuns) {
+  const Workplace place;
+  const std::string broken = place / "broken.so", missing = place / "missing.so";
+  std::ofstream(broken) << "not a library";
+  Program program(place, {"SHUNT_PATCH=" + broken + ":" + missing + ":" + patch("answer_11").string()});
+
+  EXPECT_EQ(program.hello(), "main 11");
+  EXPECT_EQ(program.times_said("not applied: " + broken), 1U) << program.said();
+  EXPECT_EQ(program.times_said("not applied: " + missing), 1U) << program.said();
+  EXPECT_EQ(program.times_said("\n"), 2U) << program.said();
+}
+
+// ---- the thread
+
+// preload.cpp: start_watching() called whether there is a folder or not.
+TEST(PreloadThread, IsNotStartedWithoutAFolder) {
+  const Workplace place;
+  Program bare(place, {});
+  EXPECT_EQ(threads_of(bare.pid()).size(), 1U);
+  EXPECT_EQ(bare.said(), "");
+
+  Program patched(place, {"SHUNT_PATCH=" + patch("answer_11").string(), "SHUNT_LOG=info"});
+  EXPECT_EQ(threads_of(patched.pid()).size(), 1U);
+}
+
+std::uint64_t blocked_signals(pid_t pid, const std::string &thread) {
+  for (const auto &task : fs::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    const std::string status = text_of(task.path() / "status");
+    if (status.find("Name:\t" + thread + "\n") == std::string::npos) continue;
+    return std::stoull(status.substr(status.find("SigBlk:\t") + 8, 16), nullptr, 16);
+  }
+  return 0;
+}
+
+// watcher.cpp: no pthread_setname_np(); no pthread_sigmask() around pthread_create().
+TEST(PreloadThread, HasANameAndBlocksEverySignalOfTheApplication) {
+  const Workplace place;
+  const Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+
+  ASSERT_TRUE(becomes_true([&] {
+    const auto names = threads_of(program.pid());
+    return names.size() == 2 && std::count(names.begin(), names.end(), "shunt") == 1;
+  }));
+  const std::uint64_t blocked = blocked_signals(program.pid(), "shunt");
+  for (int number = 1; number <= 64; ++number) {
+    // Two cannot be blocked, two are the C library's own.
+    if (number == SIGKILL || number == SIGSTOP || number == 32 || number == 33) continue;
+    EXPECT_NE(blocked & 1UL << (number - 1), 0U) << "signal " << number;
+  }
+}
+
+// ---- SHUNT_DIR
+
+// watcher.cpp, start_watching(): no look before the thread starts. patches.cpp: every name is a patch's.
+TEST(PreloadFolder, IsLookedThroughBeforeMain) {
+  const Workplace place;
+  for (const char letter : "abcdefghij"s) place.rename_in("answer_12", letter + ".so"s);
+  place.rename_in("answer_11", "last.so");
+  place.rename_in("second_22", "not-a-patch.txt");
+  place.rename_in("second_22", ".hidden.so");
+  Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+
+  EXPECT_EQ(program.hello(), "main 11") << "in the order of their names";
+  EXPECT_EQ(program.ask("second"), "2");
+}
+
+// watcher.cpp: IN_MOVED_TO not watched; IN_MOVED_FROM not watched; IN_DELETE not watched.
+TEST(PreloadFolder, AppliesWhatIsRenamedIntoItAndRevertsWhatIsTakenOut) {
+  const Workplace place;
+  Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+  EXPECT_EQ(program.hello(), "main 1");
+
+  place.rename_in("answer_11", "fix.so");
+  EXPECT_TRUE(program.will_answer("11"));
+  fs::rename(place.folder() / "fix.so", place / "kept.so");
+  EXPECT_TRUE(program.will_answer("1"));
+  fs::rename(place / "kept.so", place.folder() / "fix.so");
+  EXPECT_TRUE(program.will_answer("11"));
+  place.take_out("fix.so");
+  EXPECT_TRUE(program.will_answer("1"));
+  EXPECT_EQ(program.said(), "");
+}
+
+// patches.cpp, look_at_locked(): a name that is known not looked at again; the predecessor not reverted.
+TEST(PreloadFolder, UpgradesAPatchThatIsRenamedOver) {
+  const Workplace place;
+  place.rename_in("answer_11", "fix.so");
+  Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+
+  place.rename_in("answer_12", "fix.so");
+  EXPECT_TRUE(program.will_answer("12"));
+  place.take_out("fix.so");
+  EXPECT_TRUE(program.will_answer("1")) << "the first is not to come back";
+}
+
+// patches.cpp, look_at_locked(): the predecessor reverted whatever became of the new file.
+TEST(PreloadFolder, KeepsAPatchWhenItsUpgradeIsRefused) {
+  const Workplace place;
+  place.rename_in("answer_11", "fix.so");
+  Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+
+  std::ofstream(place / "broken") << "not a library";
+  fs::rename(place / "broken", place.folder() / "fix.so");
+  EXPECT_TRUE(program.will_say("not applied: "));
+  EXPECT_EQ(program.ask("answer"), "11");
+  place.take_out("fix.so");
+  EXPECT_TRUE(program.will_answer("1"));
+}
+
+// watcher.cpp: IN_CLOSE_WRITE or IN_CREATE watched as well.
+TEST(PreloadFolder, DoesNotTakeAFileThatIsWrittenInPlace) {
+  const Workplace place;
+  Program program(place, {"SHUNT_DIR=" + place.folder().string(), "SHUNT_SIGNAL=USR2"});
+
+  place.rename_in("second_22", "earlier.so");  // once this is seen, what is there at the start has been looked at
+  ASSERT_TRUE(becomes_true([&] { return program.ask("second") == "22"; }));
+
+  fs::copy_file(patch("answer_11"), place.folder() / "fix.so");
+  place.take_out("earlier.so");  // once this is seen, the other has been passed over
+  ASSERT_TRUE(becomes_true([&] { return program.ask("second") == "2"; }));
+  EXPECT_EQ(program.ask("answer"), "1");
+
+  kill(program.pid(), SIGUSR2);
+  EXPECT_TRUE(program.will_answer("11"));
+}
+
+// watcher.cpp: no handler installed (the program dies), or the handler writes nothing. environment.cpp: no number taken.
+TEST(PreloadFolder, IsLookedThroughAgainOnASignal) {
+  for (const std::string name : {"USR1", "SIGUSR1", "10"}) {
+    SCOPED_TRACE(name);
+    const Workplace place;
+    Program program(place, {"SHUNT_DIR=" + place.folder().string(), "SHUNT_SIGNAL=" + name});
+    fs::copy_file(patch("answer_11"), place.folder() / "fix.so");
+
+    kill(program.pid(), SIGUSR1);
+
+    EXPECT_TRUE(program.will_answer("11"));
+  }
+}
+
+// watcher.cpp, look_whether_taken_over() does nothing.
+TEST(PreloadFolder, SaysOnceThatTheApplicationHasTakenTheSignalOver) {
+  const Workplace place;
+  Program program(place, {"SHUNT_DIR=" + place.folder().string(), "SHUNT_SIGNAL=USR1"});
+  EXPECT_EQ(program.ask("take " + std::to_string(SIGUSR1)), "taken");
+
+  EXPECT_TRUE(program.will_say("the application has taken SIGUSR1 over"));
+  place.rename_in("answer_11", "fix.so");
+  EXPECT_TRUE(program.will_answer("11")) << "the folder is watched all the same";
+  EXPECT_EQ(program.times_said("taken SIGUSR1 over"), 1U);
+}
+
+// environment.cpp: no complaint.
+TEST(PreloadFolder, SaysThatASignalCannotBeUsed) {
+  const Workplace place;
+  for (const std::string name : {"NONSENSE", "KILL", "0", "65", "USR1x"}) {
+    Program program(place, {"SHUNT_DIR=" + place.folder().string(), "SHUNT_SIGNAL=" + name});
+    EXPECT_EQ(program.times_said("SHUNT_SIGNAL=" + name + " names no signal"), 1U) << program.said();
+  }
+  Program program(place, {"SHUNT_SIGNAL=USR1"});
+  EXPECT_EQ(program.times_said("without SHUNT_DIR"), 1U) << program.said();
+}
+
+// patches.cpp, why_not_trusted() answers nothing.
+TEST(PreloadFolder, RefusesAFileThatOthersMayWrite) {
+  const Workplace place;
+  Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+  const fs::path copy = place.copy("answer_11");
+  fs::permissions(copy, fs::perms::others_write, fs::perm_options::add);
+
+  fs::rename(copy, place.folder() / "fix.so");
+
+  EXPECT_TRUE(program.will_say("fix.so: others may write it"));
+  EXPECT_EQ(program.ask("answer"), "1");
+}
+
+TEST(PreloadFolder, RefusesAFileThatBelongsToSomebodyElse) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
+  const Workplace place;
+  Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+  const fs::path copy = place.copy("answer_11");
+  ASSERT_EQ(chown(copy.c_str(), 65534, 65534), 0);
+
+  fs::rename(copy, place.folder() / "fix.so");
+
+  EXPECT_TRUE(program.will_say("fix.so: it belongs neither to root nor to the process's user"));
+  EXPECT_EQ(program.ask("answer"), "1");
+}
+
+// patches.cpp, folder_is_safe() answers true.
+TEST(PreloadFolder, IsNotUsedWhenOthersMayWriteIt) {
+  const Workplace place;
+  place.rename_in("answer_11", "fix.so");
+  fs::permissions(place.folder(), fs::perms::others_write, fs::perm_options::add);
+  Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+
+  EXPECT_EQ(program.hello(), "main 1");
+  EXPECT_TRUE(program.will_say("is not used: others may write it"));
+}
+
+// watcher.cpp, start_watching(): an error ends the program, or is not said.
+TEST(PreloadFolder, ThatIsMissingIsSaidAndTheProgramRuns) {
+  const Workplace place;
+  Program program(place, {"SHUNT_DIR=/nonexistent"});
+  EXPECT_EQ(program.hello(), "main 1");
+  EXPECT_TRUE(program.will_say("SHUNT_DIR=/nonexistent"));
+}
+
+// watcher.cpp, watch(): no look at POLLNVAL. The thread never rests again.
+TEST(PreloadFolder, IsGivenUpWhenTheApplicationClosesEveryDescriptor) {
+  const Workplace place;
+  Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+  ASSERT_TRUE(becomes_true([&] { return threads_of(program.pid()).size() == 2; }));
+  EXPECT_EQ(program.ask("close"), "closed");
+
+  place.rename_in("answer_11", "fix.so");
+
+  EXPECT_TRUE(program.will_say("the application has closed shunt's descriptors"));
+  EXPECT_TRUE(becomes_true([&] { return threads_of(program.pid()).size() == 1; }));
+}
+
+// ---- children
+
+// watcher.cpp: no handler for the child of a fork.
+TEST(PreloadChild, FollowsTheFolderByAThreadOfItsOwn) {
+  const Workplace place;
+  Program program(place, {"SHUNT_DIR=" + place.folder().string(), "SHUNT_SIGNAL=USR1"});
+  place.rename_in("second_22", "first.so");
+  ASSERT_TRUE(becomes_true([&] { return program.ask("second") == "22"; }));
+
+  ASSERT_EQ(program.ask("fork"), "in the child");
+  const pid_t child = std::stoi(program.ask("pid"));
+  ASSERT_NE(child, program.pid());
+  EXPECT_EQ(program.ask("second"), "22");
+  EXPECT_TRUE(becomes_true([&] {
+    const auto names = threads_of(child);
+    return std::count(names.begin(), names.end(), "shunt") == 1;
+  }));
+  place.rename_in("answer_11", "fix.so");
+  EXPECT_TRUE(program.will_answer("11"));
+  place.take_out("first.so");
+  EXPECT_TRUE(becomes_true([&] { return program.ask("second") == "2"; }));
+  fs::copy_file(patch("second_22"), place.folder() / "in-place.so");
+  kill(child, SIGUSR1);
+  EXPECT_TRUE(becomes_true([&] { return program.ask("second") == "22"; }));
+
+  EXPECT_EQ(program.ask("quit"), "in the parent");
+  EXPECT_TRUE(program.will_answer("11")) << "it followed as well, meanwhile";
+  EXPECT_EQ(program.ask("second"), "2") << "the signal was the child's";
+}
+
+// watcher.cpp: the thread of a child waits before it has looked through the folder once.
+TEST(PreloadChild, SeesWhatCameWhileItWasForked) {
+  for (int round = 0; round < 10; ++round) {
+    const Workplace place;
+    Program program(place, {"SHUNT_DIR=" + place.folder().string()});
+    const fs::path copy = place.copy("answer_11");
+
+    ASSERT_EQ(program.ask("rename " + copy.string() + " " + (place.folder() / "fix.so").string()), "in the child");
+
+    ASSERT_TRUE(program.will_answer("11")) << "in round " << round;
+    ASSERT_EQ(program.ask("quit"), "in the parent");
+  }
+}
+
+// ---- SHUNT_LOG
+
+// log.cpp, say(): the level not looked at, or every line at one level.
+TEST(PreloadLog, TellsWhatItsLevelAllows) {
+  struct Case {
+    const char *level;
+    bool debug, info, error;
+  };
+  for (const Case &one : {Case{"debug", true, true, true}, Case{"info", false, true, true},
+                          Case{"warning", false, false, true}, Case{"error", false, false, true}}) {
+    SCOPED_TRACE(one.level);
+    const Workplace place;
+    Program program(place, {"SHUNT_PATCH=" + patch("answer_11").string() + ":/nonexistent.so",
+                            "SHUNT_LOG="s + one.level});
+    program.quit();
+    EXPECT_EQ(program.times_said(": debug: ") > 0, one.debug) << program.said();
+    EXPECT_EQ(program.times_said(": info: ") > 0, one.info) << program.said();
+    EXPECT_EQ(program.times_said(": error: not applied: /nonexistent.so") > 0, one.error) << program.said();
+    EXPECT_EQ(program.times_said("shunt[" + std::to_string(program.pid()) + "]: ") > 0, one.error);
+  }
+}
+
+// log.cpp, start_log(): the file not opened.
+TEST(PreloadLog, GoesToAFile) {
+  const Workplace place;
+  const std::string log = place / "log";
+  Program program(place, {"SHUNT_PATCH=" + patch("answer_11").string(), "SHUNT_LOG=info:" + log});
+  program.quit();
+
+  EXPECT_EQ(program.said(), "");
+  const std::string text = text_of(log);
+  EXPECT_NE(text.find("Z shunt[" + std::to_string(program.pid()) + "]: info: applied " + patch("answer_11").string()),
+            std::string::npos)
+      << text;
+}
+
+// environment.cpp: no complaint; log.cpp: none about a file that cannot be opened.
+TEST(PreloadLog, ThatCannotBeUsedIsSaidOnStderr) {
+  const Workplace place;
+  {
+    Program program(place, {"SHUNT_LOG=loud"});
+    EXPECT_EQ(program.times_said("SHUNT_LOG=loud is not debug, info, warning or error"), 1U) << program.said();
+  }
+  Program program(place, {"SHUNT_LOG=info:/nonexistent/log", "SHUNT_PATCH=" + patch("answer_11").string()});
+  EXPECT_EQ(program.times_said("cannot open the log /nonexistent/log"), 1U) << program.said();
+  EXPECT_GT(program.times_said("applied " + patch("answer_11").string()), 0U) << program.said();
+}
+
+// ---- one engine
+
+// lib/shunt.map: the shim keeps shunt_* to itself.
+TEST(PreloadEngine, IsTheOneOfTheProgramToo) {
+  const Workplace place;
+  Program program(place, {"SHUNT_DIR=" + place.folder().string()}, "server");
+  EXPECT_EQ(program.ask("engine"), getenv("SHIM"));
+
+  EXPECT_EQ(program.ask("redirect"), "done");
+  EXPECT_EQ(program.ask("answer"), "101");
+  place.rename_in("answer_11", "fix.so");
+  EXPECT_TRUE(program.will_answer("11"));
+  EXPECT_EQ(program.ask("conflicts"), "0") << "a layer above is no stranger";
+  place.take_out("fix.so");
+  EXPECT_TRUE(program.will_answer("101"));
+}
+
+}  // namespace

@@ -1,0 +1,107 @@
+"""stock.py: a stock server, started with the shim in it, and a folder that the patch is put into and taken out of.
+
+Arguments of a test: SHIM PATCH."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+FIXED_TIME = 1000000000  # what the patch makes of the time of day
+SHIM, PATCH = map(os.path.abspath, sys.argv[1:])
+
+
+def need(*programs):
+    """The paths of the programs; skips the test where one is missing."""
+    path = os.environ.get('PATH', os.defpath) + ':/usr/sbin:/usr/bin'
+    found = [shutil.which(program, path=path) for program in programs]
+    for program, where in zip(programs, found):
+        if not where:
+            print(f'{program} is not installed')
+            sys.exit(77)
+    return found
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return sock.getsockname()[1]
+
+
+def wait_until(what, predicate):
+    """Asks until it is so; ends the test where it does not come."""
+    deadline = time.monotonic() + 20
+    while not predicate():
+        if time.monotonic() > deadline:
+            sys.exit(f'this did not come: {what}')
+        time.sleep(0.005)
+
+
+class Place:
+    """A folder of the test's own, which workers that run as another user can enter; in it the one for patches."""
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.path.chmod(0o755)
+        self.patches = self.path / 'patches'
+        self.patches.mkdir(mode=0o755)
+        self.errors = self.path / 'stderr'
+
+    def put(self):
+        shutil.copyfile(PATCH, self.path / 'new.so')
+        (self.path / 'new.so').rename(self.patches / 'fixed_time.so')
+
+    def take(self):
+        (self.patches / 'fixed_time.so').unlink()
+
+    @contextlib.contextmanager
+    def running(self, *command):
+        """The server with the shim in it. It ends with the block, and must not have ended before."""
+        environment = dict(os.environ, LD_PRELOAD=SHIM, SHUNT_DIR=str(self.patches))
+        with open(self.errors, 'w') as errors:
+            server = subprocess.Popen(command, env=environment, cwd=self.path, stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.DEVNULL, stderr=errors)
+        try:
+            yield server
+            if server.poll() is not None:
+                sys.exit(f'the server has ended with {server.returncode}')
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+            print(self.errors.read_text(), end='')
+        if self.errors.read_text():
+            sys.exit('the server or the shim complained')
+
+
+@contextlib.contextmanager
+def new_place():
+    with tempfile.TemporaryDirectory(prefix='shunt-system-') as path:
+        yield Place(path)
+
+
+def patch_under_load(place, load, shows_fixed_time, shows_real_time):
+    """Puts the patch in and takes it out, again and again, while the load runs. Returns how often, and what the load wrote."""
+    rounds = 0
+    while True:
+        place.put()
+        wait_until('the fixed time after the patch was put in', shows_fixed_time)
+        place.take()
+        wait_until('the real time after the patch was taken out', shows_real_time)
+        if load.poll() is not None:
+            break
+        rounds += 1
+    output = load.communicate()[0]
+    if rounds == 0:
+        sys.exit(f'the load ended before the patch had been put in and taken out once:\n{output}')
+    if load.returncode != 0:
+        sys.exit(f'the load ended with {load.returncode}:\n{output}')
+    return rounds, output
