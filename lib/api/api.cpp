@@ -84,8 +84,9 @@ shunt_code add(shunt_transaction &transaction, const char *symbol, void *replace
   auto request = std::make_shared<Request>(symbol, reinterpret_cast<std::uintptr_t>(replacement));
   shunt::core::CallerFilter filter{strings(options.callers), strings(options.not_callers),
                                    reinterpret_cast<std::uintptr_t>(options.caller_at), 0};
-  for (const auto &other : transaction.requests)
-    if (*other->filter == filter) request->filter = other->filter;
+  const auto alike = std::find_if(transaction.requests.begin(), transaction.requests.end(),
+                                  [&](const auto &other) { return *other->filter == filter; });
+  if (alike != transaction.requests.end()) request->filter = (*alike)->filter;
   if (request->filter == nullptr)
     request->filter = std::make_shared<const shunt::core::CallerFilter>(std::move(filter));
   if (options.provider != nullptr) request->provider = options.provider;

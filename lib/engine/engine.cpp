@@ -131,7 +131,8 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     const std::vector<Layer> &layers = layers_.over(request.symbol);
     const std::uintptr_t original =
         planned.slots > 0 ? Layers::original_over(layers, layers.size(), change->slots, k, planned.function) : 0;
-    change->redirects.push_back({plan.requests[k], planned.function, planned.provider, original, planned.slots});
+    change->redirects.push_back(
+        {plan.requests[k], planned.function, planned.provider, original, planned.slots, request.replacement});
     change->has_lazy = change->has_lazy || planned.beside[static_cast<std::size_t>(Beside::lazy)].count > 0;
     cells.push_back(request.original_cell != nullptr ? *request.original_cell : 0);
   }

@@ -32,7 +32,7 @@ std::uintptr_t Layers::original_over(const std::vector<Layer> &layers, std::size
     const bool covers_all = std::all_of(slots.begin(), slots.end(), [&](const Slot &slot) {
       return slot.redirect != redirect || layer.slot_at(slot.address) != nullptr;
     });
-    if (covers_all) return layer->request->replacement;
+    if (covers_all) return layer->replacement;
   }
   return function;
 }

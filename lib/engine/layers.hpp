@@ -22,10 +22,11 @@ struct ChangeRedirect {
   const char *provider = "";    // interned
   std::uintptr_t original = 0;  // kept up to date; read without a lock, see Change::original()
   std::uint32_t slots = 0;
+  std::uintptr_t replacement = 0;
 
   /// What a slot holds while this redirect is on top.
   [[nodiscard]] std::uintptr_t after(const Slot &slot) const {
-    return request->replacement + static_cast<std::uintptr_t>(static_cast<std::intptr_t>(slot.addend));
+    return replacement + static_cast<std::uintptr_t>(static_cast<std::intptr_t>(slot.addend));
   }
 };
 

@@ -358,7 +358,7 @@ void Planner::explain_nothing(std::uint32_t request, Problem &problem) {
 
   const Object *imports = nullptr, *defines = nullptr;
   for (Object &object : objects_.in_load_order()) {
-    if (object.is_own || asked.filter->is_patch(object) || !objects_.have_index(object, problem)) {
+    if (object.is_own || !resolver_.is_searched(object) || !objects_.have_index(object, problem)) {
       if (problem) return;
       continue;
     }

@@ -37,6 +37,9 @@ class Resolver {
   /// The definition of `name` that lies at `address` in the object that holds it: what a bound slot leads to.
   Definition at(const SymbolName &name, std::uintptr_t address);
 
+  /// Can the object define what another one calls? Patches and the vDSO cannot.
+  [[nodiscard]] bool is_searched(const Object &object) const;
+
   /// The definition, when a single object of the process has one: then every search ends there. None otherwise.
   Definition only_one(const SymbolName &name, const char *version);
 
@@ -44,7 +47,6 @@ class Resolver {
   Definition search(Object &caller, const SymbolName &name, const char *version);
 
  private:
-  [[nodiscard]] bool is_searched(const Object &object) const;
   Definition in_object(const Object &object, const SymbolName &name, const char *version) const;
   Definition in_dependencies(Object &caller, const SymbolName &name, const char *version);
   Definition in_startup_objects(const SymbolName &name, const char *version);

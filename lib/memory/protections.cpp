@@ -43,7 +43,7 @@ bool parse_maps(const char *text, std::size_t size, PageVector<Mapping> &mapping
     const char *line_end = std::find(text, end, '\n');
     Mapping mapping;
     const char *c = parse_hex(text, line_end, mapping.begin);
-    if (c < line_end && *c == '-') {
+    if (c > text && c < line_end && *c == '-') {
       c = parse_hex(c + 1, line_end, mapping.end);
       if (line_end - c >= 5 && *c == ' ' && mapping.begin < mapping.end) {
         mapping.protection =

@@ -23,7 +23,8 @@ constexpr std::uint32_t kSlotKinds[] = {R_AARCH64_JUMP_SLOT, R_AARCH64_GLOB_DAT,
 using Slots = std::map<std::uintptr_t, std::uintptr_t>;
 
 // Slots for data may lie between the variables that AddressSanitizer watches.
-__attribute__((no_sanitize("address"))) inline void add_slots(std::uintptr_t base, std::uintptr_t table, std::size_t size, Slots &slots) {
+__attribute__((no_sanitize("address"))) inline void add_slots(std::uintptr_t base, std::uintptr_t table,
+                                                              std::size_t size, Slots &slots) {
   const auto *entries = reinterpret_cast<const Elf64_Rela *>(table < base ? base + table : table);
   for (std::size_t k = 0; k < size / sizeof *entries; ++k)
     for (const std::uint32_t kind : kSlotKinds)

@@ -74,6 +74,8 @@ TEST_P(AtEveryBase, EveryTableIsRead) {
   EXPECT_STREQ(image.needed(0), "libneeded.so");
   EXPECT_EQ(image.needed(1), nullptr);
   EXPECT_EQ(image.relocation_count(), 4U);
+  EXPECT_LE(reinterpret_cast<std::uintptr_t>(&image.symbol(image.symbol_limit())),
+            reinterpret_cast<std::uintptr_t>(image.string(0)));
   EXPECT_EQ(relocations(image, loaded),
             (std::multiset<std::string>{"imported jump_slot 0 0", "data_pointer glob_dat 1 0",
                                         "data_pointer absolute 2 24", "old_machine absolute 3 0"}));

@@ -11,7 +11,6 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
-#include <functional>
 #include <random>
 
 #include "ask_everything.hpp"
@@ -82,7 +81,7 @@ TEST(Lies, TheHonestImageIsBelieved) {
 TEST(Lies, EveryContradictionIsNamed) {
   const struct {
     const char *said;
-    std::function<void(Elf &)> lie;
+    void (*lie)(Elf &);
   } lies[] = {
       {"no PT_LOAD",
        [](Elf &e) {
@@ -162,6 +161,17 @@ TEST(Lies, AGnuChainWithoutEndEnds) {
   EXPECT_EQ(verdict(elf), "");
 }
 
+TEST(Lies, ABucketBeyondTheSymbolsIsEmpty) {
+  Elf elf = honest();
+  auto *header = &elf.at<std::uint32_t>(elf.dynamic(DT_GNU_HASH));
+  auto *buckets = header + 4 + header[2] * 2, *chains = buckets + header[0];
+  header[1] = 1U << 28;  // the first symbol of the chains: so the chains themselves are where they were
+  for (std::uint32_t k = 0; k < header[0]; ++k) buckets[k] = 1U << 28;
+  for (int k = 0; k < 4; ++k) chains[k] = SymbolName("another").gnu_hash;
+
+  EXPECT_EQ(verdict(elf), "");
+}
+
 TEST(Lies, ABloomFilterOfAnySizeFindsNothing) {
   for (const std::uint32_t words : {0U, 3U, 1U << 30, 0xffffffffU}) {
     Elf elf = honest();
@@ -197,6 +207,7 @@ TEST(Lies, VersionListsThatOverlapDoNotMultiply) {
   elf.bytes.resize(list + entries * 16);
   for (std::uint64_t k = 0; k < entries; ++k) elf.at<Elf64_Verneed>(list, k) = {1, 0xffff, 0, 16, 16};
   elf.segment(PT_LOAD, 2).p_memsz += entries * 16;
+  elf.segment(PT_LOAD, 2).p_filesz += entries * 16;
   elf.dynamic(DT_VERNEED) = list;
   elf.dynamic(DT_VERNEEDNUM) = 0xffffffff;
   elf.at<Elf64_Half>(elf.dynamic(DT_VERSYM), elf.symbol_index[0]) = 0x7777;
@@ -245,7 +256,7 @@ TEST(FileImage, WhatIsNotASharedLibraryIsRefusedWithTheReason) {
   const struct {
     Code code;
     const char *said;
-    std::function<void(Elf &)> lie;
+    void (*lie)(Elf &);
   } lies[] = {
       {Code::patch_malformed, "too short", [](Elf &e) { e.bytes.resize(63); }},
       {Code::patch_malformed, "not an ELF file", [](Elf &e) { e.header().e_ident[EI_MAG0] = 'M'; }},
@@ -281,6 +292,26 @@ TEST(FileImage, WhatIsNotASharedLibraryIsRefusedWithTheReason) {
     EXPECT_NE(read.error().message.find(said), std::string::npos) << said << " was said as: " << read.error().message;
     EXPECT_NE(read.error().message.find("lying.so"), std::string::npos);
   }
+}
+
+TEST(FileImage, MemoryThatTheFileDoesNotFillHoldsNoTable) {
+  // Else a file of 2 KB could claim a table of 40 million symbols, and every look-up would go through them.
+  const Elf good = honest();
+  for (const std::int64_t tag : {DT_SYMTAB, DT_VERSYM, DT_RELA, DT_GNU_HASH}) {
+    Elf elf = good;
+    elf.segment(PT_LOAD, 2).p_memsz = 1 << 29;
+    elf.dynamic(tag) = elf.segment(PT_LOAD, 2).p_vaddr + elf.segment(PT_LOAD, 2).p_filesz + 4096;
+    const Fd file = file_of(elf.bytes);
+
+    EXPECT_FALSE(FileImage::read(file.get(), "zeros.so")) << tag;
+  }
+  Elf elf = good;
+  elf.segment(PT_LOAD, 2).p_memsz = 1 << 29;
+  elf.dynamic(DT_SYMTAB) = elf.slots;
+  const Fd file = file_of(elf.bytes);
+  const auto read = FileImage::read(file.get(), "zeros.so");
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_LT(read->image().symbol_limit(), elf.bytes.size());
 }
 
 TEST(FileImage, WhatCannotBeReadSaysWhy) {

@@ -101,6 +101,7 @@ TEST(Symbols, TheCanonicalPltAddressIsAnUndefinedFunctionWithAValue) {
 
   EXPECT_EQ(canonical_plt_address(image, SymbolName("function")), loaded.address(0x40));
   EXPECT_EQ(canonical_plt_address(image, SymbolName("object")), 0U);
+  EXPECT_EQ(bound_to(loaded, "function", nullptr), -1);  // it is a stub and no definition
   EXPECT_EQ(canonical_plt_address(image, SymbolName("plain")), 0U);
 }
 

@@ -1,6 +1,9 @@
 // loaded.hpp: a written image at an address of its own, as the dynamic linker leaves it, with nothing readable behind it.
 #pragma once
 
+#include <cstring>
+#include <utility>
+
 #include "elf/image.hpp"
 #include "elf_writer.hpp"
 #include "guarded.hpp"

@@ -1,8 +1,7 @@
 // What a patch file exports and needs, as far as it is looked at before the dynamic linker sees the file.
 //
 // Shown to fail: exports.cpp without the look at the symbol's type, binding or visibility, or at _init and _fini;
-// undefined_symbols() naming weak ones, or only those that a hash table knows (none). ManyMutationsDoNoHarm: Image::string()
-// (lib/elf/image.hpp) without its bounds.
+// undefined_symbols() naming weak ones; ManyMutationsDoNoHarm: Image::string() (lib/elf/image.hpp) without its bounds.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>

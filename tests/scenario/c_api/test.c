@@ -24,34 +24,34 @@ static void *address(int (*function)(void)) {
   return pointer;
 }
 
-#define CHECK(condition)                                                         \
-  do {                                                                           \
-    if (!(condition)) {                                                          \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
-      exit(1);                                                                   \
-    }                                                                            \
+#define CHECK(condition)                                                      \
+  do {                                                                        \
+    if (!(condition)) {                                                       \
+      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+      exit(1);                                                                \
+    }                                                                         \
   } while (0)
 
 static shunt_error *const kUnset = (shunt_error *)&kUnset;
 
 /* The call gives this code, sets the error, and says why in a sentence. */
-#define CHECK_FAILS(expected, call)                               \
-  do {                                                            \
-    shunt_error *error = kUnset;                                  \
-    CHECK((call) == SHUNT_E_##expected);                          \
-    CHECK(error != kUnset && error != NULL);                      \
-    CHECK(shunt_error_code(error) == SHUNT_E_##expected);         \
-    CHECK(strlen(shunt_error_message(error)) > 10);               \
-    shunt_error_free(error);                                      \
+#define CHECK_FAILS(expected, call)                       \
+  do {                                                    \
+    shunt_error *error = kUnset;                          \
+    CHECK((call) == SHUNT_E_##expected);                  \
+    CHECK(error != kUnset && error != NULL);              \
+    CHECK(shunt_error_code(error) == SHUNT_E_##expected); \
+    CHECK(strlen(shunt_error_message(error)) > 10);       \
+    shunt_error_free(error);                              \
   } while (0)
 
-#define CHECK_WORKS(call)                                         \
-  do {                                                            \
-    shunt_error *error = kUnset;                                  \
-    const shunt_code code = (call);                               \
+#define CHECK_WORKS(call)                                                      \
+  do {                                                                         \
+    shunt_error *error = kUnset;                                               \
+    const shunt_code code = (call);                                            \
     if (code != SHUNT_OK) fprintf(stderr, "%s\n", shunt_error_message(error)); \
-    CHECK(code == SHUNT_OK);                                      \
-    CHECK(error == NULL);                                         \
+    CHECK(code == SHUNT_OK);                                                   \
+    CHECK(error == NULL);                                                      \
   } while (0)
 
 static void codes_and_errors(void) {

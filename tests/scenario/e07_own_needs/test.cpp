@@ -8,9 +8,9 @@
 #include <gtest/gtest.h>
 #include <link.h>
 #include <pthread.h>
-#include <shunt/shunt.hpp>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <shunt/shunt.hpp>
 
 #include <atomic>
 #include <cstdlib>
@@ -65,7 +65,9 @@ int our_mprotect(void *at, std::size_t size, int protection) { return counted_mp
 int our_pthread_mutex_lock(pthread_mutex_t *mutex) { return counted_pthread_mutex_lock(mutex); }
 void *our_dlsym(void *handle, const char *name) { return counted_dlsym(handle, name); }
 int our_dl_iterate_phdr(Visit visit, void *context) { return counted_dl_iterate_phdr(visit, context); }
-long our_syscall(long number, long a, long b, long c, long d, long e, long f) { return counted_syscall(number, a, b, c, d, e, f); }
+long our_syscall(long number, long a, long b, long c, long d, long e, long f) {
+  return counted_syscall(number, a, b, c, d, e, f);
+}
 
 struct Need {
   const char *symbol;
@@ -74,10 +76,14 @@ struct Need {
   std::atomic<long> *calls;
   void **original;
 };
+template <class Function>
+void *address_of(Function *function) {
+  return reinterpret_cast<void *>(function);
+}
 #define NEED(name) \
-  { #name, reinterpret_cast<void *>(&our_##name), &use_##name, &counted_##name.calls, &counted_##name.original }
-const Need kNeeds[] = {NEED(malloc),   NEED(free),    NEED(calloc), NEED(realloc),         NEED(mmap),
-                       NEED(mprotect), NEED(dlsym),   NEED(syscall), NEED(dl_iterate_phdr), NEED(pthread_mutex_lock)};
+  Need { #name, address_of(&our_##name), &use_##name, &counted_##name.calls, &counted_##name.original }
+const Need kNeeds[] = {NEED(malloc),   NEED(free),  NEED(calloc),  NEED(realloc),         NEED(mmap),
+                       NEED(mprotect), NEED(dlsym), NEED(syscall), NEED(dl_iterate_phdr), NEED(pthread_mutex_lock)};
 
 void expect_redirected(const Need &need, bool redirected) {
   const long before = *need.calls;
@@ -107,7 +113,8 @@ TEST_F(e07_own_needs, EachAlone) {
 
 TEST_F(e07_own_needs, AllInOneTransaction) {
   auto transaction = shunt::Transaction::create();
-  for (const Need &need : kNeeds) ASSERT_TRUE(transaction->add(need.symbol, need.replacement, {.original = need.original}));
+  for (const Need &need : kNeeds)
+    ASSERT_TRUE(transaction->add(need.symbol, need.replacement, {.original = need.original}));
   for (int round = 0; round < 50; ++round) {
     auto change = transaction->apply();
     ASSERT_TRUE(change) << change.error().message();

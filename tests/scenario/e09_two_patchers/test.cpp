@@ -2,8 +2,8 @@
 // takes it away.
 //
 // Shown to fail: with change_word() (lib/slot) storing without comparing, AChangedSlot… and AHookOverOurs… fail; with
-// change_all_words() not undoing what it wrote, AChangedSlot… finds the first callers redirected; with the
-// mutex of Engine::Guard (lib/engine) not locked and Engine::write() outside the loader's lock, TwoTransactions… crashes: one
+// change_all_words() not undoing what it wrote, AChangedSlot… finds the first callers redirected; with the mutex of
+// Engine::Guard (lib/engine) not locked and Engine::write() outside the loader's lock, TwoTransactions… crashes: one
 // thread closes the page before the other wrote.
 #include <shunt/shunt.hpp>
 
@@ -97,7 +97,8 @@ TEST(e09_two_patchers, AHookThatWasThereIsTakenAndGivenBack) {
   auto change = plan->commit();
   ASSERT_TRUE(change) << change.error().message();
   EXPECT_EQ(answer_from_a(), 11);
-  EXPECT_EQ(reinterpret_cast<int (*)()>(change->original())(), 1) << "the original is the function, not the other's hook";
+  EXPECT_EQ(reinterpret_cast<int (*)()>(change->original())(), 1)
+      << "the original is the function, not the other's hook";
   ASSERT_TRUE(change->revert());
 
   EXPECT_EQ(change->conflicts(), 0U);

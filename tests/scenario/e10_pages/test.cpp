@@ -1,11 +1,11 @@
-// e10: pages. What protects a page is asked of the kernel, and each page gets back what it had: not what the program headers
-// say, not what its neighbour has.
+// e10: pages. What protects a page is asked of the kernel, and each page gets back what it had: not what the program
+// headers say, not what its neighbour has.
 //
-// Shown to fail: with WriteWindows::open() (lib/memory) taking all words of an object to lie in one mapping, the pages of
-// NeighboursWithOther… get each other's protection; with open_span() not sparing pages that are writable already
-// and close() giving every page PROT_READ, APageShared… crashes in its writer and NeighboursWithOther… fails; with open_span()
-// not refusing executable pages, AnExecutablePage… is granted a page that is writable and executable; with a page taken for
-// 1 KiB (sys::page_size()), or never closed, every test but APageShared… fails.
+// Shown to fail: with WriteWindows::open() (lib/memory) taking all words of an object to lie in one mapping, the pages
+// of NeighboursWithOther… get each other's protection; with open_span() not sparing pages that are writable already and
+// close() giving every page PROT_READ, APageShared… crashes in its writer and NeighboursWithOther… fails; with
+// open_span() not refusing executable pages, AnExecutablePage… is granted a page that is writable and executable; with a
+// page taken for 1 KiB (sys::page_size()), or never closed, every test but APageShared… fails.
 #include <dlfcn.h>
 #include <shunt/shunt.hpp>
 

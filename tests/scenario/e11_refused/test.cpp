@@ -1,18 +1,19 @@
-// e11: the kernel refuses to make a page of slots writable: a sandbox forbids mprotect, the page is sealed, or it maps a file
-// that may not be written. That is an error with the facts, and no byte and no protection of the process has changed,
-// whichever of the callers it was.
+// e11: the kernel refuses to make a page of slots writable: a sandbox forbids mprotect, the page is sealed, or it maps a
+// file that may not be written. That is an error with the facts, and no byte and no protection of the process has
+// changed, whichever of the callers it was.
 //
 // Shown to fail: with Engine::write() (lib/engine) storing the slots of each object right after its pages were opened,
 // NothingHasChanged… finds the callers before the k-th redirected; with ~WriteWindows (lib/memory) not closing what was
-// opened, it finds their pages writable; with open_span() not looking at what mprotect answers, every test here crashes in its child.
+// opened, it finds their pages writable; with open_span() not looking at what mprotect answers, every test here crashes
+// in its child.
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <shunt/shunt.hpp>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <shunt/shunt.hpp>
 
 #include <cstddef>
 #include <string>

@@ -2,13 +2,13 @@
 // allocation. If shunt allocated while it holds the loader's lock, two threads would wait for each other for ever.
 //
 // Shown to fail (by the alarm): with Engine::make_plan() (lib/engine) making a std::vector inside while_locked(), or
-// with PageVector (lib/base) taking its memory by operator new. ShuntAllocates… hangs each time, the other one
-// when the threads meet.
+// with PageVector (lib/base) taking its memory by operator new. ShuntAllocates… hangs each time, the other one when the
+// threads meet.
 #include <gtest/gtest.h>
 #include <link.h>
 #include <semaphore.h>
-#include <shunt/shunt.hpp>
 #include <unistd.h>
+#include <shunt/shunt.hpp>
 
 #include <atomic>
 #include <mutex>

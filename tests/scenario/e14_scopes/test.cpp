@@ -1,10 +1,11 @@
-// e14: where the dynamic linker looks for a function differs from object to object. The original is the function that this
-// very slot leads to, or would; where that cannot be told from outside, the redirect is refused.
+// e14: where the dynamic linker looks for a function differs from object to object. The original is the function that
+// this very slot leads to, or would; where that cannot be told from outside, the redirect is refused.
 //
-// Shown to fail: with Resolver::search() (lib/engine) always preferring the program's objects, OwnFirst… and ASlotBoundAlready…
-// get the wrong original and ALazySlot… is granted; with it not looking into dependencies, APluginsOwn… finds nothing;
-// with classify() not leaving weak imports of nobody alone, AWeakImport… writes a slot that holds 0; with
-// coverage.cpp not telling of calls inside the provider, CallsThatTheLinkerTied… fails.
+// Shown to fail: with Resolver::search() (lib/engine) always preferring the program's objects, ASlotBoundAlready… gets
+// the wrong original and ALazySlot… is granted; with classify() not asking the slot first either, OwnFirst… gets the
+// wrong one too; with search() not looking into dependencies, APluginsOwn… fails; with classify() not leaving weak
+// imports of nobody alone, AWeakImport… fails; with coverage.cpp not telling of calls inside the provider,
+// CallsThatTheLinkerTied… fails; with Planner::push() giving out the slot's old value, RtldNext… fails.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <shunt/shunt.hpp>
@@ -62,7 +63,8 @@ TEST(e14_scopes, ALazySlotThatMayLeadToEitherIsRefusedUntilItIsBound) {
   EXPECT_NE(std::string(refused.error().object()).find("libe14_plugin.so"), std::string::npos);
   EXPECT_STREQ(refused.error().symbol(), "which");
   EXPECT_NE(refused.error().address(), 0U);
-  EXPECT_NE(std::string(refused.error().message()).find("libe14_first"), std::string::npos) << refused.error().message();
+  EXPECT_NE(std::string(refused.error().message()).find("libe14_first"), std::string::npos)
+      << refused.error().message();
   EXPECT_NE(std::string(refused.error().message()).find("libe14_own"), std::string::npos) << refused.error().message();
 
   ASSERT_EQ(plugin.call("call_which"), 2);
@@ -137,7 +139,8 @@ TEST(e14_scopes, AWeakImportOfNobodyIsLeftAloneAndNamed) {
   const auto plan = transaction->plan();
   ASSERT_TRUE(plan) << plan.error().message();
   EXPECT_EQ(plan->slots(), 1U);
-  EXPECT_NE(std::string(plan->coverage()).find("weak imports that nobody provides"), std::string::npos) << plan->coverage();
+  EXPECT_NE(std::string(plan->coverage()).find("weak imports that nobody provides"), std::string::npos)
+      << plan->coverage();
   const auto change = plan->commit();
   ASSERT_TRUE(change);
   EXPECT_EQ(taker.call("call_maybe"), 11);

@@ -23,7 +23,7 @@ int call_and_catch(int x, int *destroyed) {
 int call_plain(int x) { return plain(x) + 1; }
 // More arguments than there are registers of either kind.
 int call_format(char *out, std::size_t size) {
-  return format(out, size, "%d %g %d %g %d %g %d %g %d %g %d %g %d %g %d %g %g %g", 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6,
-                6.5, 7, 7.5, 8, 8.5, 9.5, 10.5);
+  return format(out, size, "%d %g %d %g %d %g %d %g %d %g %d %g %d %g %d %g %g %g", 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5,
+                5.5, 6, 6.5, 7, 7.5, 8, 8.5, 9.5, 10.5);
 }
 }

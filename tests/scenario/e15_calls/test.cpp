@@ -1,9 +1,9 @@
-// e15: what passes through a redirected call besides integers: exceptions, longjmp, variadic and vector arguments. All of it
-// does, since nothing lies between the slot and the replacement.
+// e15: what passes through a redirected call besides integers: exceptions, longjmp, variadic and vector arguments. All
+// of it does, since nothing lies between the slot and the replacement.
 //
-// Shown to fail: with Planner::push() (lib/engine) giving out a thunk that calls the replacement, as a tool does that wants
-// to count calls (no unwind information, al and the vector registers not kept), all but Longjmp… fail or crash; with it giving
-// out the slot's old value, Longjmp… finds that nothing jumped.
+// Shown to fail: with Planner::push() (lib/engine) giving out a thunk that calls the replacement, as a tool does that
+// wants to count calls (no unwind information, al and the vector registers not kept), all but Longjmp… fail or crash;
+// with it giving out the slot's old value, Longjmp… finds that nothing jumped.
 #include <gtest/gtest.h>
 #include <shunt/shunt.hpp>
 

@@ -1,22 +1,22 @@
-// The laws of a transaction. 1: one that fails at any step leaves every byte of the process as it was, and the error has the
-// facts. 2: no page is ever writable and executable. 10: shunt does not redirect its own calls.
-// Errors that need more than a redirect: original_unresolved is in e14, slot_changed in e09, protection_refused in e10 and
-// e11, busy in e07.
+// The laws of a transaction. 1: one that fails at any step leaves every byte of the process as it was, and the error has
+// the facts. 2: no page is ever writable and executable. 10: shunt does not redirect its own calls. Errors that need
+// more than a redirect: original_unresolved is in e14, slot_changed in e09, protection_refused in e10 and e11, busy in
+// e07.
 //
-// Shown to fail: with change_all_words() (lib/slot) not undoing what it wrote, ASlotChanged… finds slots redirected; with
-// Engine::commit_prepared() (lib/engine) not putting the words for originals back, it finds them changed; with
-// planned_objects_stay() always true, AnUnloadedObject… fails; with Planner::push() passing over a slot that there is no memory
-// for, WithoutMemory… fails; with open_span() (lib/memory) asking for PROT_EXEC too, the kernel kills the child of NoPage…;
-// with ObjectTable::add() (lib/objects) not setting is_own, ShuntsOwnCalls… crashes. Each kind of error in wrong() is missed
-// when its check in lib/engine/planner.cpp is taken out.
+// Shown to fail: with change_all_words() (lib/slot) not undoing what it wrote, ASlotChanged… finds slots redirected;
+// with Engine::commit_prepared() (lib/engine) not putting the words for originals back, it finds them changed; with
+// planned_objects_stay() always true, AnUnloadedObject… fails; with Planner::push() passing over a slot that there is no
+// memory for, WithoutMemory… fails; with open_span() (lib/memory) asking for PROT_EXEC too, the kernel kills the child
+// of NoPage…; with ObjectTable::add() (lib/objects) not setting is_own, ShuntsOwnCalls… crashes. Each kind of error in
+// wrong() is missed when its check in lib/engine/planner.cpp is taken out.
 #include <dlfcn.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <shunt/shunt.hpp>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <shunt/shunt.hpp>
 
 #include <array>
 #include <cstddef>
@@ -47,7 +47,9 @@ int hundred() { return 100; }
 int some_data = 1;
 
 struct Library {
-  explicit Library(const char *name) : handle(dlopen(name, RTLD_NOW | RTLD_LOCAL)) { EXPECT_NE(handle, nullptr) << dlerror(); }
+  explicit Library(const char *name) : handle(dlopen(name, RTLD_NOW | RTLD_LOCAL)) {
+    EXPECT_NE(handle, nullptr) << dlerror();
+  }
   Library(const Library &) = delete;
   Library &operator=(const Library &) = delete;
   ~Library() { dlclose(handle); }
@@ -97,7 +99,8 @@ const Wrong &wrong(std::size_t k) {
       {Code::several_functions, "twin", good, {}, "liblaws_twin_", "twin", true},
       {Code::bad_replacement, "twin", &some_data, {.callers = {"liblaws_twin_caller_a.so"}}, "laws", "twin", true},
       {Code::image_malformed, "twin", good, {.callers = {"liblaws_malformed.so"}}, "liblaws_malformed.so", "", false},
-      {Code::invalid_argument, "f0", good, {.callers = {"liblaws_caller.so"}}, "", "f0", true},  // a second time
+      // A second time:
+      {Code::invalid_argument, "f0", good, {.callers = {"liblaws_caller.so"}}, "liblaws_caller.so", "f0", true},
   };
   static const Wrong end = {};
   return k < wrongs.size() ? wrongs[k] : end;
@@ -214,7 +217,8 @@ TEST(laws, AMalformedLibraryThatNobodyAskedForIsNamedInTheCoverage) {
   ASSERT_TRUE(transaction->add("f0", &hundred));
   const auto plan = transaction->plan();
   ASSERT_TRUE(plan) << plan.error().message();
-  EXPECT_NE(std::string(plan->coverage()).find("liblaws_malformed.so: not examined"), std::string::npos) << plan->coverage();
+  EXPECT_NE(std::string(plan->coverage()).find("liblaws_malformed.so: not examined"), std::string::npos)
+      << plan->coverage();
 }
 
 // ---- 2: never writable and executable

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <shunt/shunt.hpp>
 #include <stdlib.h>
+#include <shunt/shunt.hpp>
 
 #include <filesystem>
 #include <fstream>

@@ -106,7 +106,7 @@ TEST(Patch, ReplacesOnlyWhatTheNamedProviderDefines) {
 
 // ---- what its own calls reach
 
-// patch.cpp: the filter does not know the patch: its own slots are written as well, and it calls itself without end.
+// patch.cpp: neither the filter nor the engine knows the patch: its own slots are written as well, and it calls itself without end.
 TEST(Patch, ReachesTheOriginalByItsOwnCalls) {
   const Patch patch = apply(built("digit_2"));
 

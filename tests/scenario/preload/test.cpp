@@ -310,8 +310,8 @@ TEST(PreloadLog, TellsWhatItsLevelAllows) {
                           Case{"warning", false, false, true}, Case{"error", false, false, true}}) {
     SCOPED_TRACE(one.level);
     const Workplace place;
-    Program program(place, {"SHUNT_PATCH=" + patch("answer_11").string() + ":/nonexistent.so",
-                            "SHUNT_LOG="s + one.level});
+    Program program(place,
+                    {"SHUNT_PATCH=" + patch("answer_11").string() + ":/nonexistent.so", "SHUNT_LOG="s + one.level});
     program.quit();
     EXPECT_EQ(program.times_said(": debug: ") > 0, one.debug) << program.said();
     EXPECT_EQ(program.times_said(": info: ") > 0, one.info) << program.said();
