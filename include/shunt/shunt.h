@@ -22,6 +22,9 @@
  *             used by one thread at a time; different handles are independent.
  *   Signals   no function may be called in a signal handler, but for shunt_original(). Replacements may run there, if they
  *             are themselves fit for it.
+ *   Binding   a slot that is bound lazily can be bound by another thread while it is written: that thread stores the real
+ *             function over the replacement when it comes out of the dynamic linker. Whatever is asked of shunt next, for
+ *             example shunt_change_conflicts(), sees that and writes the slot again.
  *   Reentry   a replacement must not call these functions while it is called by shunt itself. It is told SHUNT_E_busy.
  */
 #ifndef SHUNT_SHUNT_H
@@ -238,7 +241,9 @@ SHUNT_API shunt_code shunt_patch_load_fd(int fd, const char *name, const shunt_p
 /* What applying the patch would write. Errors: as shunt_transaction_plan(), and SHUNT_E_patch_matches_nothing. */
 SHUNT_API shunt_code shunt_patch_plan(const shunt_patch *patch, shunt_plan **plan, shunt_error **error);
 
-/* Applies the patch, all or nothing. Calls that the patch itself makes to a function by name reach the original.
+/* Applies the patch, all or nothing. Calls that the patch itself makes through a slot to a function that it replaces reach
+ * the original. A compiler may make such a call direct, above all that of a function to itself: name the original through a
+ * pointer in data, `static int (*volatile const original)(void) = answer;`, or compile with -fsemantic-interposition.
  * Errors: those of shunt_patch_plan() and shunt_plan_commit(); SHUNT_E_wrong_state when it is applied already. */
 SHUNT_API shunt_code shunt_patch_apply(shunt_patch *patch, shunt_error **error);
 

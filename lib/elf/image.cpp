@@ -121,7 +121,10 @@ void Image::read_dynamic(Problem &problem) {
       case DT_FLAGS:
         symbolic_ = symbolic_ || (value & DF_SYMBOLIC) != 0;
         text_relocations_ = text_relocations_ || (value & DF_TEXTREL) != 0;
+        now_ = now_ || (value & DF_BIND_NOW) != 0;
         break;
+      case DT_FLAGS_1: now_ = now_ || (value & DF_1_NOW) != 0; break;
+      case DT_BIND_NOW: now_ = true; break;
       case DT_SYMENT:
         if (value != sizeof(Elf64_Sym)) problem.set(Code::image_malformed, "DT_SYMENT has an unknown size");
         break;

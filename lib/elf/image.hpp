@@ -60,6 +60,8 @@ class Image {
   /// DT_NEEDED names, one by one: the k-th, or NULL behind the last.
   [[nodiscard]] const char *needed(std::size_t k) const;
   [[nodiscard]] bool binds_symbolically() const { return symbolic_; }
+  /// Linked with -z now: no slot is bound lazily.
+  [[nodiscard]] bool binds_at_start() const { return now_; }
   [[nodiscard]] bool has_text_relocations() const { return text_relocations_; }
 
   // Symbols.
@@ -135,7 +137,7 @@ class Image {
   Table tables_[kTables];
   Versions versions_;
   std::uint32_t soname_ = 0;
-  bool symbolic_ = false, text_relocations_ = false;
+  bool symbolic_ = false, text_relocations_ = false, now_ = false;
 };
 
 inline Relocation Image::relocation(RelocationRef ref) const {

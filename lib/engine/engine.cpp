@@ -133,13 +133,13 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
         planned.slots > 0 ? Layers::original_over(layers, layers.size(), change->slots, k, planned.function) : 0;
     change->redirects.push_back(
         {plan.requests[k], planned.function, planned.provider, original, planned.slots, request.replacement});
-    change->has_lazy = change->has_lazy || planned.beside[static_cast<std::size_t>(Beside::lazy)].count > 0;
     cells.push_back(request.original_cell != nullptr ? *request.original_cell : 0);
   }
   for (SelfSlot &slot : change->self_slots) {
     const ChangeRedirect &redirect = change->redirects[slot.redirect];
     slot.after = redirect.slots > 0 ? redirect.original : slot.before;  // an export that replaces nothing here
   }
+  change->has_late = plan.has_late;
   layers_.add(*change);  // takes memory, so before anything is written
 
   Problem problem;
@@ -151,7 +151,7 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     return problem.to_error();
   }
   change->is_applied = true;
-  if (change->has_lazy) settle();
+  if (change->has_late) settle();
   log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects", change->redirects.size(), change->slots.size(),
       change->spans.size());
   return change;
@@ -196,7 +196,7 @@ struct LayersAbove {
     Change *change;
     Slot *slot;
     std::uintptr_t before;
-    bool is_lazy;
+    bool is_late;
   };
   struct Original {  // a layer above has another original from now on
     Layer layer;
@@ -223,7 +223,7 @@ struct LayersAbove {
         for (auto layer = own + 1; layer != layers.end() && !slot.is_covered; ++layer) {
           Slot *upper = layer->slot_at(slot.address);
           if (upper == nullptr || upper->before != change.redirects[k].after(slot)) continue;
-          leads.push_back({layer->change, upper, slot.before, slot.is_lazy});
+          leads.push_back({layer->change, upper, slot.before, slot.is_late});
           slot.is_covered = true;
         }
       }
@@ -263,8 +263,8 @@ Result<Done> Engine::revert(Change &change) {
   for (const LayersAbove::Lead &one : above.leads) {
     one.slot->before = one.before;
     // A thread may still be inside the lazy binding of the slot: from now on settle() looks after it for the layer above.
-    one.slot->is_lazy = one.slot->is_lazy || one.is_lazy;
-    one.change->has_lazy = one.change->has_lazy || one.is_lazy;
+    one.slot->is_late = one.slot->is_late || one.is_late;
+    one.change->has_late = one.change->has_late || one.is_late;
   }
   layers_.remove(change);
   change.is_applied = false;
@@ -280,7 +280,7 @@ Result<Done> Engine::revert(Change &change) {
 /// out, over our value. Such a slot is ours all the same: it is written again. Asked before everything that reads slots.
 void Engine::settle() {
   for (Change *change : layers_.changes()) {
-    if (!change->has_lazy || !change->is_applied) continue;
+    if (!change->has_late || !change->is_applied) continue;
     Problem problem;
     objects_.while_locked(problem, [&](Problem &inner) {
       PageVector<char> is_loaded;
@@ -289,7 +289,7 @@ void Engine::settle() {
         if (is_loaded[k] == 0) continue;
         for (const Slot &slot : change->slots_in(change->spans[k])) {
           const ChangeRedirect &redirect = change->redirects[slot.redirect];
-          if (!slot.is_lazy || load_word(slot.address) != redirect.function) continue;
+          if (!slot.is_late || load_word(slot.address) != redirect.function) continue;
           const std::uintptr_t after =
               Layers::top_of(layers_.over(redirect.request->symbol), slot.address, redirect.after(slot));
           std::uintptr_t found = 0;

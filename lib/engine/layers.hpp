@@ -37,7 +37,7 @@ struct Change {
   PageVector<Span> spans;  // ascending
   PageVector<SelfSlot> self_slots;
   std::size_t conflicts = 0;  // counted by the revert
-  bool has_lazy = false;
+  bool has_late = false;  // a slot that is_late
   bool is_applied = false;
 
   [[nodiscard]] std::span<Slot> slots_in(const Span &span) { return {slots.data() + span.first, span.count}; }

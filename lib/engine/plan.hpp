@@ -54,6 +54,7 @@ struct Plan {
   PageVector<Span> spans;                  // in ascending order of address
   PageVector<SelfSlot> self_slots;
   PageVector<UnreadObject> unread;
+  bool has_late = false;         // a slot that is_late
   std::uint64_t generation = 0;  // of the object table
 
   [[nodiscard]] std::string coverage() const;

@@ -48,6 +48,7 @@ void Planner::run(Problem &problem) {
 bool Planner::read_span(std::uint32_t number, Object &object, Problem &problem) {
   Span &span = plan_.spans[number];
   std::uintptr_t low = UINTPTR_MAX, high = 0;
+  const bool is_late = !object.image.binds_at_start();
   for (Slot &slot : std::span(plan_.slots.data() + span.first, span.count)) {
     State &state = states_[slot.redirect];
     if (slot.is_plain) slot.before = load_word(slot.address);
@@ -58,6 +59,8 @@ bool Planner::read_span(std::uint32_t number, Object &object, Problem &problem) 
         continue;
       }
     }
+    slot.is_late = is_late && slot.kind == arch::RelocKind::jump_slot;
+    plan_.has_late = plan_.has_late || slot.is_late;
     low = std::min(low, slot.address);
     high = std::max(high, slot.address);
     PlannedRedirect &redirect = plan_.redirects[slot.redirect];

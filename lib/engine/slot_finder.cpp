@@ -94,7 +94,7 @@ bool SlotFinder::lay_out_postings(Problem &problem) {
       const std::uint32_t rank = posting.rank();
       if (is_chosen(k, rank))
         slots[next_[rank]++] = {lows[rank] + posting.where, 0,     k,     0,    posting.kind(),
-                                posting.is_plain(),         false, false, false};
+                                posting.is_plain(),         false, false, false, false};
       else if (!take_posting(k, posting, object_at(rank)))
         return no_memory(problem);
     }
@@ -174,7 +174,7 @@ bool SlotFinder::take(std::uint32_t request, std::uint32_t rank, const Object &o
   }
   ++plan_.spans.back().count;
   return plan_.slots.push_back(
-      {object.image.low() + where, 0, request, 0, relocation.kind, is_plain, false, false, false});
+      {object.image.low() + where, 0, request, 0, relocation.kind, is_plain, false, false, false, false});
 }
 
 /// A relocation in an object that was not chosen: where that is the request's patch, calls through it lead to the original.

@@ -20,6 +20,7 @@ struct Slot {
   std::int16_t addend;  // of a relocation in data: a tag, nearly always 0
   arch::RelocKind kind;
   bool is_plain : 1;    // while planning: its address is known, see SlotFinder
+  bool is_late : 1;     // the dynamic linker binds it lazily: a thread may be doing so now, whatever the slot holds
   bool is_lazy : 1;     // held the dynamic linker's stub when the plan was made
   bool is_covered : 1;  // during a revert: a layer above holds it
   bool is_left : 1;     // while planning: found not to be written after all

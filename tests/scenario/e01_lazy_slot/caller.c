@@ -5,3 +5,4 @@ int e01_call_reverted(int x) { return e01_reverted(x); }
 int e01_call_planned(int x) { return e01_planned(x); }
 int e01_call_held(int x) { return e01_held(x); }
 int e01_call_held_below(int x) { return e01_held_below(x); }
+int e01_call_twice(int x) { return e01_twice(x); }

@@ -8,6 +8,7 @@ int e01_reverted(int x);
 int e01_planned(int x);
 int e01_held(int x); /* an IFUNC, and the next */
 int e01_held_below(int x);
+int e01_twice(int x);
 extern void (*e01_resolver_runs)(void); /* called by their resolver, when set */
 
 int e01_call_applied(int x);
@@ -15,6 +16,7 @@ int e01_call_reverted(int x);
 int e01_call_planned(int x);
 int e01_call_held(int x);
 int e01_call_held_below(int x);
+int e01_call_twice(int x);
 
 #ifdef __cplusplus
 }

@@ -15,3 +15,4 @@ __attribute__((used)) static int (*resolve_held(void))(int) {
 
 int e01_held(int x) __attribute__((ifunc("resolve_held")));
 int e01_held_below(int x) __attribute__((ifunc("resolve_held")));
+int e01_twice(int x) __attribute__((ifunc("resolve_held")));

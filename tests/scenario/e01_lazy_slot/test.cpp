@@ -139,6 +139,26 @@ TEST(LazySlot, HoldsAfterAThreadThatWasInsideTheResolverHasStoredTheOriginal) {
   EXPECT_EQ(e01_call_held(1), 2);
 }
 
+// Two threads make the first call at the same time: the slot looks bound while one of them is still about to bind it. Shown to
+// fail: with slots marked as late only when they held the stub, the redirect is lost.
+TEST(LazySlot, HoldsAfterTheSlowerOfTwoThreadsHasBoundIt) {
+  HeldInTheResolver held(&e01_call_twice);
+  EXPECT_EQ(e01_call_twice(1), 2) << "bound by this thread";
+  const shunt::Plan plan = plan_for("e01_twice");
+  const shunt_slot_info slot = plan.slot(0);
+  ASSERT_FALSE(slot.lazy);
+  auto change = plan.commit();
+  ASSERT_TRUE(change) << change.error().message();
+
+  EXPECT_EQ(held.release(), 2);
+  ASSERT_EQ(word_at(slot.address), function("e01_twice")) << "ld.so was to store the original over the redirect";
+
+  EXPECT_EQ(change->conflicts(), 0U);
+  EXPECT_EQ(e01_call_twice(1), 102);
+  ASSERT_TRUE(change->revert());
+  EXPECT_EQ(e01_call_twice(1), 2);
+}
+
 int seven(int) { return 7; }
 
 TEST(LazySlot, ALayerHoldsAsWellWhenTheOneBelowItHasBeenReverted) {
