@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <utility>
 
 namespace shunt::core::sys {
 
@@ -25,43 +24,33 @@ void unmap(void *address, std::size_t size) { syscall(SYS_munmap, address, size)
 
 namespace {
 
+// The block that is kept: its address, and in the low bits, which are 0 in the address of a page, how many pages it has. The
+// block itself is never touched here: whoever gives it back has stopped using it.
 constexpr std::size_t kKeptAtMost = std::size_t{512} << 10;
-struct KeptPages {  // at the front of the block itself
-  std::size_t size;
-};
-KeptPages *kept = nullptr;
+std::uintptr_t kept = 0;
+
+std::size_t kept_size(std::uintptr_t block) { return block % page_size() * page_size(); }
+void *kept_address(std::uintptr_t block) { return reinterpret_cast<void *>(block / page_size() * page_size()); }
 
 }  // namespace
 
 void *take_pages(std::size_t &size) {
-  if (KeptPages *block = __atomic_exchange_n(&kept, nullptr, __ATOMIC_ACQUIRE)) {
-    if (block->size >= size && block->size / 4 <= size) {
-      size = block->size;
-      return block;
-    }
-    give_pages(block, block->size);
+  const std::uintptr_t block = __atomic_exchange_n(&kept, 0, __ATOMIC_ACQ_REL);
+  const std::size_t has = kept_size(block);
+  if (block != 0 && has >= size && has / 4 <= size) {
+    size = has;
+    return kept_address(block);
   }
+  if (block != 0) give_pages(kept_address(block), has);
   return map_anonymous(size, false);
 }
 
 void give_pages(void *address, std::size_t size) {
-  auto *block = static_cast<KeptPages *>(address);
-  if (size <= kKeptAtMost) {
-    block->size = size;
-    KeptPages *smaller = __atomic_load_n(&kept, __ATOMIC_ACQUIRE);
-    // The larger of two is worth more. Whoever loses the race gives its block to the kernel.
-    if (smaller == nullptr &&
-        __atomic_compare_exchange_n(&kept, &smaller, block, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-      return;
-    smaller = __atomic_exchange_n(&kept, nullptr, __ATOMIC_ACQUIRE);
-    if (smaller != nullptr && smaller->size > size) std::swap(smaller, block);
-    KeptPages *none = nullptr;
-    if (!__atomic_compare_exchange_n(&kept, &none, block, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-      unmap(block, block->size);
-    if (smaller != nullptr) unmap(smaller, smaller->size);
-    return;
-  }
-  unmap(address, size);
+  // The larger of two is worth more.
+  if (size > kKeptAtMost || size < kept_size(__atomic_load_n(&kept, __ATOMIC_ACQUIRE))) return unmap(address, size);
+  const std::uintptr_t block = reinterpret_cast<std::uintptr_t>(address) + size / page_size();
+  const std::uintptr_t other = __atomic_exchange_n(&kept, block, __ATOMIC_ACQ_REL);
+  if (other != 0) unmap(kept_address(other), kept_size(other));
 }
 
 int protect(std::uintptr_t address, std::size_t size, int protection) {

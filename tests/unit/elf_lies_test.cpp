@@ -2,11 +2,14 @@
 // that cannot be read, so one byte too far is seen without a sanitizer as well.
 //
 // Shown to fail (each guard taken out, the test seen to fail, the guard put back):
-//   EveryContradiction…  each condition of Image::parse() and read_dynamic() that sets a Problem
-//   EveryWord…           segment_at() without `size`; `index < limit` in for_each_candidate(); notes without `text_at +` check;
-//                        `index >= symbol_limit` in import_index.cpp
+//   EveryContradiction…  place() without the wrap-around; read_dynamic() and set_table() without the NUL, the alignment, the size
+//   EveryWord…           Image::at() without its end; string() without strings_size_; build_id() without the check of `text_at +`;
+//                        the size of the version table left out of symbol_limit_
 //   AChainThat…          `steps < chains`
-//   FileImage…           each check of FileImage::read()
+//   ABucketBeyond…       `index < limit` in for_each_candidate()
+//   …DoNotMultiply       `left > 0` in needed_version(): no end in sight
+//   FileImage…           read() without the limits of p_filesz, p_memsz, e_phnum, the file's size; read_at() that takes less
+//   MemoryThat…          readable_end() without `address < end`
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 

@@ -5,7 +5,7 @@
 //   ImportIndex.Finds…        a table left out in build(); what is passed over not left out
 //   ImportIndex.Refuses…      `index >= symbol_limit`, `st_name >= strings_size`
 //   IndexArena…               free() without unmap()
-//   ObjectTable…              refresh() that never compares the counters; at() without contains(); startup_count() as 1
+//   ObjectTable…              refresh() that never looks again, or frees no index; at() without contains(); startup_count() as 1
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <link.h>
