@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.hpp"
 #include "engine/writer.hpp"
@@ -144,6 +145,7 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
 
   Problem problem;
   objects_.while_locked(problem, [&](Problem &inner) { write(*change, plan.generation, inner); });
+  tell_left_open();
   if (problem) {
     layers_.remove(*change);
     for (std::size_t k = 0; k < cells.size(); ++k)
@@ -169,7 +171,14 @@ void Engine::write(Change &change, std::uint64_t generation, Problem &problem) {
   }
   for (std::size_t k = 0; k < change.redirects.size(); ++k)
     if (change.redirects[k].slots > 0) change.set_original(k, change.redirects[k].original);
-  Writer(change, is_loaded).put_in(problem);
+  Writer writer(change, is_loaded);
+  writer.put_in(problem);
+  left_open_ = left_open_ || !writer.has_restored_all();
+}
+
+void Engine::tell_left_open() {
+  if (std::exchange(left_open_, false))
+    log(SHUNT_LOG_ERROR, "the kernel refused to give pages of slots back their protection: they stay writable");
 }
 
 /// Objects that were unloaded took their slots with them.
@@ -249,7 +258,9 @@ Result<Done> Engine::revert(Change &change) {
       const LayersAbove::Original &one = above.originals[led];
       if (!writer.lead_self_slots(*one.layer.change, one.layer.redirect, one.original, inner)) break;
     }
-    if (!inner && writer.take_out(change.conflicts, inner)) return;
+    const bool is_out = !inner && writer.take_out(change.conflicts, inner);
+    left_open_ = left_open_ || !writer.has_restored_all();
+    if (is_out) return;
     Problem refused;
     for (std::size_t k = 0; k < std::min(led + 1, above.originals.size()); ++k) {
       const LayersAbove::Original &one = above.originals[k];
@@ -257,6 +268,7 @@ Result<Done> Engine::revert(Change &change) {
     }
   });
   for (Slot &slot : change.slots) slot.is_covered = false;
+  tell_left_open();
   if (problem) return problem.to_error();
   for (const LayersAbove::Original &one : above.originals)
     one.layer.change->set_original(one.layer.redirect, one.original);

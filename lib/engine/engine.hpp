@@ -1,9 +1,8 @@
 // engine.hpp: one for the process. Plans, commits and reverts, each of them all or nothing, one at a time.
 //
-// The order of a commit: memory first; then, with the loader's lock held: see that the planned objects are still there; open
-// every page that is needed, so that a refusal is known while nothing has been written; tell the replacements their
-// originals; store every slot, if it still holds what the plan saw; close the pages. Nothing is allocated, logged or waited
-// for between the first store and the last.
+// The order of a commit: memory first; then, with the loader's lock held: see that the planned objects are still there; tell
+// the replacements their originals; then object by object (writer.hpp) open its pages, store its slots if they still hold what
+// the plan saw, close its pages. What fails on the way is undone on the spot. No malloc and no log in between.
 #pragma once
 
 #include <memory>
@@ -36,17 +35,6 @@ class Engine {
   void add_patch(LoadedPatch patch);
   void remove_patch(std::uintptr_t inside);
 
-  /// Runs `visit(object, problem)` for the object that holds `address`; not at all when there is none.
-  template <class Visit>
-  Problem look_at(std::uintptr_t address, Visit visit) {
-    const Guard guard(*this);
-    Problem problem;
-    if (!guard) return guard.problem();
-    objects_.while_locked(problem, [&](Problem &inner) {
-      if (Object *object = objects_.at(address)) visit(*object, inner);
-    });
-    return problem;
-  }
   /// Runs `visit(objects)` with the loader's lock held.
   template <class Visit>
   Problem look_at_all(Visit visit) {
@@ -87,11 +75,13 @@ class Engine {
   Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, const Plan &plan);
   void write(Change &change, std::uint64_t generation, Problem &problem);
   bool see_which_are_loaded(const Change &change, PageVector<char> &is_loaded, Problem &problem);
+  void tell_left_open();
   void settle();
 
   std::mutex mutex_;
   int owner_ = 0;  // thread that holds mutex_, 0: none
   bool forks_while_held_ = false;
+  bool left_open_ = false;  // pages whose protection the kernel did not restore
   ObjectTable objects_;
   Layers layers_;
   NameNumbers names_;

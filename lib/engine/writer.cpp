@@ -13,6 +13,9 @@ bool Writer::open_word(std::uintptr_t address, const char *object, Problem &prob
       address, address, 1, [address](std::size_t) { return address; }, object, problem);
 }
 
+/// The pages as they were. A kernel that opened them and now refuses that leaves them writable; the engine says so.
+void Writer::close() { has_restored_all_ = windows_.close() && has_restored_all_; }
+
 // ---- in --------------------------------------------------------------------------------------------------------------
 
 bool Writer::put_in(Problem &problem) {
@@ -21,7 +24,7 @@ bool Writer::put_in(Problem &problem) {
     std::uintptr_t found = slot.before;
     const bool written =
         open_word(slot.address, "the patch", problem) && change_word(slot.address, slot.before, slot.after, 0, found);
-    windows_.close();
+    close();
     if (written) continue;
     tell_changed(slot.address, slot.redirect, "the patch", slot.before, found, problem);
     undo_put_in(0, k);
@@ -40,7 +43,7 @@ bool Writer::put_in(Problem &problem) {
 
 bool Writer::put_in_span(const Span &span, Problem &problem) {
   if (!open(span, problem)) {
-    windows_.close();
+    close();
     return false;
   }
   const std::span<Slot> slots = change_.slots_in(span);
@@ -57,7 +60,7 @@ bool Writer::put_in_span(const Span &span, Problem &problem) {
     tell_changed(slots[done].address, slots[done].redirect, span.path, slots[done].before, found, problem);
     while (done-- > 0) put_back(slots[done].address, after(slots[done]), slots[done].before, true);
   }
-  windows_.close();
+  close();
   return is_done;
 }
 
@@ -79,14 +82,14 @@ void Writer::undo_put_in(std::size_t spans, std::size_t self_slots) {
     Problem refused;
     const bool is_open = open(span, refused);
     for (const Slot &slot : change_.slots_in(span)) put_back(slot.address, after(slot), slot.before, is_open);
-    windows_.close();
+    close();
   }
   while (self_slots-- > 0) {
     const SelfSlot &slot = change_.self_slots[self_slots];
     Problem refused;
     const bool is_open = open_word(slot.address, "the patch", refused);
     put_back(slot.address, slot.after, slot.before, is_open);
-    windows_.close();
+    close();
   }
 }
 
@@ -106,7 +109,7 @@ bool Writer::take_out(std::size_t &conflicts, Problem &problem) {
     if (is_loaded_[k] == 0) continue;
     const Span &span = change_.spans[k];
     if (!open(span, problem)) {
-      windows_.close();
+      close();
       undo_take_out(k);
       return false;
     }
@@ -115,7 +118,7 @@ bool Writer::take_out(std::size_t &conflicts, Problem &problem) {
       if (slot.is_covered || change_word(slot.address, after(slot), slot.before, 0, found)) continue;
       if (found != slot.before && found != change_.redirects[slot.redirect].function) ++conflicts;
     }
-    windows_.close();
+    close();
   }
   return true;
 }
@@ -128,7 +131,7 @@ void Writer::undo_take_out(std::size_t spans) {
     const bool is_open = open(span, refused);
     for (const Slot &slot : change_.slots_in(span))
       if (!slot.is_covered) put_back(slot.address, slot.before, after(slot), is_open);
-    windows_.close();
+    close();
   }
 }
 
@@ -139,7 +142,7 @@ bool Writer::lead_self_slots(Change &patch, std::uint32_t redirect, std::uintptr
     std::uintptr_t found = 0;
     is_open = open_word(slot.address, "a patch", problem);
     if (is_open) change_word(slot.address, slot.after, to, 0, found);
-    windows_.close();
+    close();
     if (is_open) slot.after = to;
   }
   return is_open;

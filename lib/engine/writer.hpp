@@ -29,6 +29,9 @@ class Writer {
   /// Leads the own slots of a patch, which now hold `from`, to another original. `problem` when a page cannot be opened.
   bool lead_self_slots(Change &patch, std::uint32_t redirect, std::uintptr_t to, Problem &problem);
 
+  /// False when the kernel refused to give pages back their protection.
+  [[nodiscard]] bool has_restored_all() const { return has_restored_all_; }
+
  private:
   [[nodiscard]] std::uintptr_t after(const Slot &slot) const { return change_.redirects[slot.redirect].after(slot); }
   bool open(const Span &span, Problem &problem);
@@ -42,6 +45,9 @@ class Writer {
 
   Change &change_;
   const PageVector<char> &is_loaded_;
+  void close();
+
+  bool has_restored_all_ = true;
   WriteWindows windows_;
 };
 

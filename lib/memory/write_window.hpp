@@ -1,9 +1,8 @@
 // write_window.hpp: makes the pages that hold slots writable for a moment, and gives them back exactly as they were.
 //
 // After relocation the dynamic linker makes RELRO pages (.got, vtables) read-only. To store there, the pages that hold the
-// slots in question are opened, all of them before the first store, so that a refusal is known while nothing has been
-// written; then everything is stored; then all are closed. A page that is already writable is left alone, and no page is
-// ever writable and executable: one that is executable is refused.
+// slots in question are opened, those of one object at a time; its slots are stored; and the pages are closed. A page that is
+// already writable is left alone, and no page is ever writable and executable: one that is executable is refused.
 //
 // A page can be sealed (mseal(2)): then mprotect answers EPERM and there is no other way that stores a word in one piece
 // (the kernel does not promise that for writes through /proc/self/mem), so it is refused as well.

@@ -178,7 +178,7 @@ class IndexTableReader {
 template <class Visit>
 ImportIndex IndexArena::build(const Image &image, Visit visit, Problem &problem) {
   runs_.clear();
-  if (!have_room(image.relocation_count())) {
+  if (!have_room(image.relocation_count()) || !runs_.reserve(image.relocation_count() / 2 + 4)) {
     problem.set(Code::out_of_memory, "no memory for the import index");
     return {};
   }
