@@ -212,17 +212,18 @@ shunt_code transaction_apply(const shunt_transaction *transaction, shunt_change 
 // ---- plans
 
 size_t plan_redirects(const shunt_plan *plan) { return plan != nullptr ? plan->plan->requests.size() : 0; }
-size_t plan_slots(const shunt_plan *plan) { return plan != nullptr ? plan->plan->slots.size() : 0; }
+size_t plan_slots(const shunt_plan *plan) { return plan != nullptr ? plan->plan->list.slots.size() : 0; }
 
 shunt_code plan_slot(const shunt_plan *plan, size_t k, shunt_slot_info *info) {
   if (plan == nullptr || info == nullptr) return SHUNT_E_invalid_argument;
   const shunt::core::Plan &made = *plan->plan;
-  if (k >= made.slots.size()) return SHUNT_E_invalid_argument;
-  const shunt::core::Slot &slot = made.slots[k];
-  const auto span = std::find_if(made.spans.begin(), made.spans.end(),
+  const shunt::core::SlotList &list = made.list;
+  if (k >= list.slots.size()) return SHUNT_E_invalid_argument;
+  const shunt::core::Slot &slot = list.slots[k];
+  const auto span = std::find_if(list.spans.begin(), list.spans.end(),
                                  [&](const shunt::core::Span &one) { return k < one.first + std::size_t{one.count}; });
-  *info = {span->path,          shunt::core::arch::kind_name(slot.kind), slot.address, slot.before, slot.redirect,
-           slot.is_lazy ? 1 : 0};
+  *info = {span->path,        shunt::core::arch::kind_name(slot.kind), span->base + slot.where,
+           made.before(slot), slot.redirect,                           slot.is_lazy ? 1 : 0};
   return SHUNT_OK;
 }
 
@@ -272,7 +273,7 @@ void change_free(shunt_change *change) {
 int change_is_applied(const shunt_change *change) {
   return change != nullptr && change->change->is_applied ? 1 : 0;
 }
-size_t change_slots(const shunt_change *change) { return change != nullptr ? change->change->slots.size() : 0; }
+size_t change_slots(const shunt_change *change) { return change != nullptr ? change->change->list.slots.size() : 0; }
 size_t change_conflicts(const shunt_change *change) {
   return change != nullptr ? Engine::instance().conflicts(*change->change) : 0;
 }

@@ -209,10 +209,13 @@ bool Image::is_code(std::uintptr_t address) const {
   return segment != nullptr && (segment->p_flags & PF_X) != 0;
 }
 
-bool Image::is_data(std::uintptr_t address) const {
+Image::Range Image::data_around(std::uintptr_t address) const {
   const Elf64_Phdr *segment = segment_at(address, sizeof(std::uintptr_t));
-  return segment != nullptr && (segment->p_flags & (PF_R | PF_W)) == (PF_R | PF_W);
+  if (segment == nullptr || (segment->p_flags & (PF_R | PF_W)) != (PF_R | PF_W)) return {};
+  return {base_ + segment->p_vaddr, base_ + segment->p_vaddr + segment->p_memsz};
 }
+
+bool Image::is_data(std::uintptr_t address) const { return data_around(address).end != 0; }
 
 Image::Range Image::relro() const {
   for (const Elf64_Phdr &header : headers_)

@@ -48,10 +48,15 @@ class Image {
   [[nodiscard]] bool is_code(std::uintptr_t address) const;
   /// The word at `address` lies in memory that is written (RELRO included).
   [[nodiscard]] bool is_data(std::uintptr_t address) const;
-  /// PT_GNU_RELRO as addresses, empty (0, 0) when there is none. Not rounded to pages.
   struct Range {
     std::uintptr_t begin = 0, end = 0;
+    [[nodiscard]] bool has_word(std::uintptr_t address) const {
+      return address >= begin && address < end && end - address >= sizeof(std::uintptr_t);
+    }
   };
+  /// The written segment that the word at `address` lies in, empty (0, 0) when it lies in none.
+  [[nodiscard]] Range data_around(std::uintptr_t address) const;
+  /// PT_GNU_RELRO as addresses, empty (0, 0) when there is none. Not rounded to pages.
   [[nodiscard]] Range relro() const;
 
   // Strings. "" when absent.

@@ -14,21 +14,20 @@ namespace shunt::core {
 /// Hashes the NUL-terminated string at `text`. `readable_end`: bytes before it may be read even if they lie behind the NUL;
 /// the NUL itself must lie before it.
 inline std::uint32_t name_hash(const char *text, const char *readable_end) {
-  constexpr std::uint64_t kMix[4] = {0x9e3779b97f4a7c15U, 0xc2b2ae3d27d4eb4fU, 0x165667b19e3779f9U,
-                                     0xd6e8feb86659fd93U};
+  constexpr std::uint64_t kMix[3] = {0x9e3779b97f4a7c15U, 0xc2b2ae3d27d4eb4fU, 0xd6e8feb86659fd93U};
   std::uint64_t hash = 0;
-  for (bool is_over = false;; text += 32) {
-    std::uint64_t words[4] = {0, 0, 0, 0};
-    if (readable_end - text >= 32) {
-      is_over = arch::name_words(text, words);
+  for (;; text += 32) {
+    std::uint64_t folded[2];
+    bool is_over = false;
+    if (readable_end - text >= 32) [[likely]] {
+      is_over = arch::name_fold(text, folded);
     } else {
-      for (unsigned k = 0; k < 32 && !is_over; ++k) {
-        is_over = text[k] == '\0';
-        words[k / 8] |= static_cast<std::uint64_t>(static_cast<unsigned char>(text[k])) << (k % 8 * 8);
-      }
+      char last[32] = {};
+      for (unsigned k = 0; text[k] != '\0'; ++k) last[k] = text[k];
+      is_over = arch::name_fold(last, folded);
     }
-    hash += words[0] * kMix[0] + words[1] * kMix[1] + words[2] * kMix[2] + words[3] * kMix[3];
-    hash ^= hash >> 29;
+    hash = (hash * kMix[2] + folded[0] * kMix[0]) ^ (folded[1] * kMix[1]);
+    hash ^= hash >> 32;
     if (is_over) return static_cast<std::uint32_t>((hash * kMix[0]) >> 32);
   }
 }

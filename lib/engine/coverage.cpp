@@ -32,6 +32,8 @@ const char *reason(Beside what) {
       return "are not aligned to a word: not reached";
     case Beside::text:
       return "lie in code (text relocations): not reached";
+    case Beside::far:
+      return "lie more than 4 GiB behind the beginning of their object: not reached";
     case Beside::addend:
       return "point behind the function, not to it: not reached";
     case Beside::foreign:

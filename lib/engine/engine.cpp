@@ -57,7 +57,8 @@ void Engine::add_patch(LoadedPatch patch) {
 }
 
 void Engine::remove_patch(std::uintptr_t inside) {
-  if (const Guard guard(*this); guard) std::erase_if(patches_, [&](const LoadedPatch &patch) { return patch.inside == inside; });
+  if (const Guard guard(*this); guard)
+    std::erase_if(patches_, [&](const LoadedPatch &patch) { return patch.inside == inside; });
 }
 
 // ---- plan ------------------------------------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ Result<std::unique_ptr<Plan>> Engine::plan(const Requests &requests) {
 }
 
 void Engine::make_plan(Plan &plan, Problem &problem) {
-  Planner planner(objects_, layers_, names_, patches_, plan);
+  Planner planner(objects_, layers_, names_, last_search_, patches_, plan);
   objects_.while_locked(problem, [&](Problem &inner) { planner.run(inner); });
 }
 
@@ -86,7 +87,7 @@ void Engine::finish_plan(Plan &plan) {
     PlannedRedirect &redirect = plan.redirects[k];
     const std::vector<Layer> &layers = layers_.over(plan.requests[k]->symbol);
     if (redirect.slots > 0 && !layers.empty())
-      redirect.original = Layers::original_over(layers, layers.size(), plan.slots, k, redirect.function);
+      redirect.original = Layers::original_over(layers, layers.size(), plan.list, k, redirect.function);
   }
 }
 
@@ -101,12 +102,11 @@ Result<std::unique_ptr<Change>> Engine::apply(const Requests &requests) {
   settle();
   make_plan(plan, problem);
   if (problem) return problem.to_error();
-  if (plan.slots.empty()) return make_error(Code::patch_matches_nothing, "nothing to redirect");
+  if (plan.list.slots.empty()) return make_error(Code::patch_matches_nothing, "nothing to redirect");
   finish_plan(plan);
   auto change = std::make_unique<Change>();
-  change->slots.swap(plan.slots);
+  std::swap(change->list, plan.list);
   change->self_slots.swap(plan.self_slots);
-  change->spans.swap(plan.spans);
   return commit_prepared(std::move(change), plan);
 }
 
@@ -115,10 +115,8 @@ Result<std::unique_ptr<Change>> Engine::commit(const Plan &plan) {
   if (!guard) return Guard::problem().to_error();
   settle();
   auto change = std::make_unique<Change>();
-  if (!change->slots.assign({plan.slots.data(), plan.slots.size()}) ||
-      !change->self_slots.assign({plan.self_slots.data(), plan.self_slots.size()}) ||
-      !change->spans.assign({plan.spans.data(), plan.spans.size()}))
-    return make_error(Code::out_of_memory, "no memory for a change of %zu slots", plan.slots.size());
+  if (!change->list.assign(plan.list) || !change->self_slots.assign({plan.self_slots.data(), plan.self_slots.size()}))
+    return make_error(Code::out_of_memory, "no memory for a change of %zu slots", plan.list.slots.size());
   return commit_prepared(std::move(change), plan);
 }
 
@@ -131,7 +129,7 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     // Layers may have come or gone since the plan was made. Where that matters, a slot tells.
     const std::vector<Layer> &layers = layers_.over(request.symbol);
     const std::uintptr_t original =
-        planned.slots > 0 ? Layers::original_over(layers, layers.size(), change->slots, k, planned.function) : 0;
+        planned.slots > 0 ? Layers::original_over(layers, layers.size(), change->list, k, planned.function) : 0;
     change->redirects.push_back(
         {plan.requests[k], planned.function, planned.provider, original, planned.slots, request.replacement});
     cells.push_back(request.original_cell != nullptr ? *request.original_cell : 0);
@@ -141,6 +139,7 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     slot.after = redirect.slots > 0 ? redirect.original : slot.before;  // an export that replaces nothing here
   }
   change->has_late = plan.has_late;
+  change->seen = plan.generation;
   layers_.add(*change);  // takes memory, so before anything is written
 
   Problem problem;
@@ -154,20 +153,20 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
   }
   change->is_applied = true;
   if (change->has_late) settle();
-  log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects", change->redirects.size(), change->slots.size(),
-      change->spans.size());
+  log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects", change->redirects.size(),
+      change->list.slots.size(), change->list.spans.size());
   return change;
 }
 
 void Engine::write(Change &change, std::uint64_t generation, Problem &problem) {
   PageVector<char> is_loaded;
   if (!see_which_are_loaded(change, is_loaded, problem)) return;
-  for (std::size_t k = 0; k < change.spans.size() && generation != objects_.generation(); ++k) {
+  for (std::size_t k = 0; k < change.list.spans.size() && generation != objects_.generation(); ++k) {
     if (is_loaded[k] != 0) continue;
-    problem.object = change.spans[k].path;
+    problem.object = change.list.spans[k].path;
     return problem.set(Code::plan_stale,
                        "%s, which the plan would change, has been unloaded since the plan was made: plan again",
-                       change.spans[k].path);
+                       problem.object);
   }
   for (std::size_t k = 0; k < change.redirects.size(); ++k)
     if (change.redirects[k].slots > 0) change.set_original(k, change.redirects[k].original);
@@ -183,14 +182,16 @@ void Engine::tell_left_open() {
 
 /// Objects that were unloaded took their slots with them.
 bool Engine::see_which_are_loaded(const Change &change, PageVector<char> &is_loaded, Problem &problem) {
-  if (!is_loaded.assign_zero(change.spans.size())) {
-    problem.set(Code::out_of_memory, "no memory to look at %zu objects", change.spans.size());
+  const PageVector<Span> &spans = change.list.spans;
+  if (!is_loaded.assign_zero(spans.size())) {
+    problem.set(Code::out_of_memory, "no memory to look at %zu objects", spans.size());
     return false;
   }
-  for (std::size_t k = 0; k < change.spans.size(); ++k) {
-    const Span &span = change.spans[k];
-    const Object *object = objects_.with_id(span.object);
-    is_loaded[k] = object != nullptr && object->contains(span.low) && object->contains(span.high) ? 1 : 0;
+  const bool none_went = change.seen == objects_.generation();
+  for (std::size_t k = 0; k < spans.size(); ++k) {
+    const Object *object = none_went ? nullptr : objects_.with_id(spans[k].object);
+    is_loaded[k] =
+        none_went || (object != nullptr && object->contains(spans[k].low) && object->contains(spans[k].high)) ? 1 : 0;
   }
   return true;
 }
@@ -224,16 +225,18 @@ struct LayersAbove {
         if (layer->change == &change) continue;  // the same symbol twice in one transaction, for other callers
         const auto below = static_cast<std::size_t>(layer - layers.begin());
         const std::uintptr_t original =
-            Layers::original_over(layers, below, layer->change->slots, layer->redirect, (*layer)->function, &change);
+            Layers::original_over(layers, below, layer->change->list, layer->redirect, (*layer)->function, &change);
         if (original != (*layer)->original) originals.push_back({*layer, original});
       }
-      for (Slot &slot : change.slots) {
-        if (slot.redirect != k) continue;
-        for (auto layer = own + 1; layer != layers.end() && !slot.is_covered; ++layer) {
-          Slot *upper = layer->slot_at(slot.address);
-          if (upper == nullptr || upper->before != change.redirects[k].after(slot)) continue;
-          leads.push_back({layer->change, upper, slot.before, slot.is_late});
-          slot.is_covered = true;
+      for (const Span &span : change.list.spans) {
+        for (Slot &slot : change.list.in(span)) {
+          if (slot.redirect != k) continue;
+          for (auto layer = own + 1; layer != layers.end() && !slot.is_covered; ++layer) {
+            Slot *upper = layer->slot_at(span.base + slot.where);
+            if (upper == nullptr || layer->change->before(*upper) != change.after(slot)) continue;
+            leads.push_back({layer->change, upper, change.before(slot), slot.is_late});
+            slot.is_covered = true;
+          }
         }
       }
     }
@@ -267,13 +270,13 @@ Result<Done> Engine::revert(Change &change) {
       writer.lead_self_slots(*one.layer.change, one.layer.redirect, one.layer->original, refused);
     }
   });
-  for (Slot &slot : change.slots) slot.is_covered = false;
+  for (Slot &slot : change.list.slots) slot.is_covered = false;
   tell_left_open();
   if (problem) return problem.to_error();
   for (const LayersAbove::Original &one : above.originals)
     one.layer.change->set_original(one.layer.redirect, one.original);
   for (const LayersAbove::Lead &one : above.leads) {
-    one.slot->before = one.before;
+    one.change->list.odd_of(*one.slot).before = one.before;  // it led to a replacement, so it is odd
     // A thread may still be inside the lazy binding of the slot: from now on settle() looks after it for the layer above.
     one.slot->is_late = one.slot->is_late || one.is_late;
     one.change->has_late = one.change->has_late || one.is_late;
@@ -282,7 +285,7 @@ Result<Done> Engine::revert(Change &change) {
   change.is_applied = false;
   log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
       "reverted %zu redirects, %zu slots; %zu were changed by others and left alone", change.redirects.size(),
-      change.slots.size(), change.conflicts);
+      change.list.slots.size(), change.conflicts);
   return Done{};
 }
 
@@ -297,19 +300,20 @@ void Engine::settle() {
     objects_.while_locked(problem, [&](Problem &inner) {
       PageVector<char> is_loaded;
       if (!see_which_are_loaded(*change, is_loaded, inner)) return;
-      for (std::size_t k = 0; k < change->spans.size(); ++k) {
+      for (std::size_t k = 0; k < change->list.spans.size(); ++k) {
         if (is_loaded[k] == 0) continue;
-        for (const Slot &slot : change->slots_in(change->spans[k])) {
+        const Span &span = change->list.spans[k];
+        for (const Slot &slot : change->list.in(span)) {
+          const std::uintptr_t address = span.base + slot.where;
           const ChangeRedirect &redirect = change->redirects[slot.redirect];
-          if (!slot.is_late || load_word(slot.address) != redirect.function) continue;
+          if (!slot.is_late || load_word(address) != redirect.function) continue;
           const std::uintptr_t after =
-              Layers::top_of(layers_.over(redirect.request->symbol), slot.address, redirect.after(slot));
+              Layers::top_of(layers_.over(redirect.request->symbol), address, change->after(slot));
           std::uintptr_t found = 0;
           WriteWindows windows;
           if (windows.open(
-                  slot.address, slot.address, 1, [&](std::size_t) { return slot.address; }, change->spans[k].path,
-                  inner))
-            change_word(slot.address, redirect.function, after, 0, found);
+                  address, address, 1, [&](std::size_t) { return address; }, span.path, inner))
+            change_word(address, redirect.function, after, 0, found);
         }
       }
     });
@@ -326,12 +330,13 @@ std::size_t Engine::conflicts(Change &change) {
   objects_.while_locked(problem, [&](Problem &inner) {
     PageVector<char> is_loaded;
     if (!see_which_are_loaded(change, is_loaded, inner)) return;
-    for (std::size_t k = 0; k < change.spans.size(); ++k) {
+    for (std::size_t k = 0; k < change.list.spans.size(); ++k) {
       if (is_loaded[k] == 0) continue;
-      for (const Slot &slot : change.slots_in(change.spans[k])) {
-        const ChangeRedirect &redirect = change.redirects[slot.redirect];
-        const std::vector<Layer> &layers = layers_.over(redirect.request->symbol);
-        if (load_word(slot.address) != Layers::top_of(layers, slot.address, redirect.after(slot))) ++conflicts;
+      const Span &span = change.list.spans[k];
+      for (const Slot &slot : change.list.in(span)) {
+        const std::uintptr_t address = span.base + slot.where;
+        const std::vector<Layer> &layers = layers_.over(change.redirects[slot.redirect].request->symbol);
+        if (load_word(address) != Layers::top_of(layers, address, change.after(slot))) ++conflicts;
       }
     }
     for (const SelfSlot &slot : change.self_slots)

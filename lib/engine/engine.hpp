@@ -85,6 +85,7 @@ class Engine {
   ObjectTable objects_;
   Layers layers_;
   NameNumbers names_;
+  LastSearch last_search_;
   std::vector<LoadedPatch> patches_;
 };
 

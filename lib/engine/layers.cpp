@@ -4,15 +4,6 @@
 
 namespace shunt::core {
 
-Slot *Change::slot_at(std::uint32_t redirect, std::uintptr_t address) {
-  const Span *span = std::lower_bound(spans.begin(), spans.end(), address,
-                                      [](const Span &one, std::uintptr_t value) { return one.high < value; });
-  if (span == spans.end() || address < span->low) return nullptr;
-  for (Slot &slot : slots_in(*span))
-    if (slot.address == address) return slot.redirect == redirect ? &slot : nullptr;
-  return nullptr;
-}
-
 void Change::set_original(std::size_t k, std::uintptr_t original) {
   __atomic_store_n(&redirects[k].original, original, __ATOMIC_RELEASE);
   if (std::uintptr_t *cell = redirects[k].request->original_cell) __atomic_store_n(cell, original, __ATOMIC_RELEASE);
@@ -24,13 +15,16 @@ const std::vector<Layer> &Layers::over(const std::string &symbol) const {
   return found != by_symbol_.end() ? found->second : kNone;
 }
 
-std::uintptr_t Layers::original_over(const std::vector<Layer> &layers, std::size_t below, const PageVector<Slot> &slots,
+std::uintptr_t Layers::original_over(const std::vector<Layer> &layers, std::size_t below, const SlotList &slots,
                                      std::uint32_t redirect, std::uintptr_t function, const Change *leaving) {
   while (below-- > 0) {
     const Layer &layer = layers[below];
     if (layer.change == leaving) continue;
-    const bool covers_all = std::all_of(slots.begin(), slots.end(), [&](const Slot &slot) {
-      return slot.redirect != redirect || layer.slot_at(slot.address) != nullptr;
+    const bool covers_all = std::all_of(slots.spans.begin(), slots.spans.end(), [&](const Span &span) {
+      const auto all = slots.in(span);
+      return std::all_of(all.begin(), all.end(), [&](const Slot &slot) {
+        return slot.redirect != redirect || layer.slot_at(span.base + slot.where) != nullptr;
+      });
     });
     if (covers_all) return layer->replacement;
   }
@@ -39,7 +33,7 @@ std::uintptr_t Layers::original_over(const std::vector<Layer> &layers, std::size
 
 std::uintptr_t Layers::top_of(const std::vector<Layer> &layers, std::uintptr_t address, std::uintptr_t value) {
   for (std::size_t k = layers.size(); k-- > 0;)
-    if (const Slot *slot = layers[k].slot_at(address)) return layers[k]->after(*slot);
+    if (const Slot *slot = layers[k].slot_at(address)) return layers[k].change->after(*slot);
   return value;
 }
 

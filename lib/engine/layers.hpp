@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "engine/request.hpp"
-#include "slot/slot.hpp"
+#include "slot/slot_list.hpp"
 
 namespace shunt::core {
 
@@ -23,26 +23,24 @@ struct ChangeRedirect {
   std::uintptr_t original = 0;  // kept up to date; read without a lock, see Change::original()
   std::uint32_t slots = 0;
   std::uintptr_t replacement = 0;
-
-  /// What a slot holds while this redirect is on top.
-  [[nodiscard]] std::uintptr_t after(const Slot &slot) const {
-    return replacement + static_cast<std::uintptr_t>(static_cast<std::intptr_t>(slot.addend));
-  }
 };
 
 /// A transaction that was applied.
 struct Change {
   std::vector<ChangeRedirect> redirects;
-  PageVector<Slot> slots;  // object by object
-  PageVector<Span> spans;  // ascending
+  SlotList list;
   PageVector<SelfSlot> self_slots;
+  std::uint64_t seen = 0;     // generation of the object table in which all of its objects were known to be there
   std::size_t conflicts = 0;  // counted by the revert
-  bool has_late = false;  // a slot that is_late
+  bool has_late = false;      // a slot that is_late
   bool is_applied = false;
 
-  [[nodiscard]] std::span<Slot> slots_in(const Span &span) { return {slots.data() + span.first, span.count}; }
-  /// The slot at an address, or NULL.
-  [[nodiscard]] Slot *slot_at(std::uint32_t redirect, std::uintptr_t address);
+  [[nodiscard]] std::uintptr_t before(const Slot &slot) const {
+    return list.before(slot, redirects[slot.redirect].function);
+  }
+  [[nodiscard]] std::uintptr_t after(const Slot &slot) const {
+    return list.after(slot, redirects[slot.redirect].replacement);
+  }
   [[nodiscard]] std::uintptr_t original(std::size_t k) const {
     return __atomic_load_n(&redirects[k].original, __ATOMIC_ACQUIRE);
   }
@@ -54,7 +52,11 @@ struct Layer {
   std::uint32_t redirect = 0;
   [[nodiscard]] ChangeRedirect &operator*() const { return change->redirects[redirect]; }
   [[nodiscard]] ChangeRedirect *operator->() const { return &change->redirects[redirect]; }
-  [[nodiscard]] Slot *slot_at(std::uintptr_t address) const { return change->slot_at(redirect, address); }
+  /// Its slot at an address, or NULL.
+  [[nodiscard]] Slot *slot_at(std::uintptr_t address) const {
+    Slot *slot = change->list.at(address);
+    return slot != nullptr && slot->redirect == redirect ? slot : nullptr;
+  }
 };
 
 class Layers {
@@ -64,9 +66,8 @@ class Layers {
 
   /// The original of a layer whose slots are those of `redirect` among `slots`, and which lies over the `below` oldest layers
   /// of its symbol, `leaving` not counted.
-  static std::uintptr_t original_over(const std::vector<Layer> &layers, std::size_t below,
-                                      const PageVector<Slot> &slots, std::uint32_t redirect, std::uintptr_t function,
-                                      const Change *leaving = nullptr);
+  static std::uintptr_t original_over(const std::vector<Layer> &layers, std::size_t below, const SlotList &slots,
+                                      std::uint32_t redirect, std::uintptr_t function, const Change *leaving = nullptr);
   /// The value of the newest layer over a slot; `value` when there is none.
   [[nodiscard]] static std::uintptr_t top_of(const std::vector<Layer> &layers, std::uintptr_t address,
                                              std::uintptr_t value);

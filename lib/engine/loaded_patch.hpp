@@ -17,13 +17,15 @@ struct LoadedPatch {
 };
 
 inline bool is_patch(std::span<const LoadedPatch> patches, const Object &object) {
-  return std::any_of(patches.begin(), patches.end(), [&](const LoadedPatch &patch) { return object.contains(patch.inside); });
+  return std::any_of(patches.begin(), patches.end(),
+                     [&](const LoadedPatch &patch) { return object.contains(patch.inside); });
 }
 
 /// Is the object a patch that replaces the symbol itself?
 inline bool replaces(std::span<const LoadedPatch> patches, const Object &object, const std::string &symbol) {
   return std::any_of(patches.begin(), patches.end(), [&](const LoadedPatch &patch) {
-    return object.contains(patch.inside) && std::find(patch.symbols.begin(), patch.symbols.end(), symbol) != patch.symbols.end();
+    return object.contains(patch.inside) &&
+           std::find(patch.symbols.begin(), patch.symbols.end(), symbol) != patch.symbols.end();
   });
 }
 

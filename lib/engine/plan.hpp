@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/request.hpp"
-#include "slot/slot.hpp"
+#include "slot/slot_list.hpp"
 
 namespace shunt::core {
 
@@ -19,6 +19,7 @@ enum class Beside : std::uint8_t {
   canonical,       // holds the program's own PLT entry, whose slot is redirected
   unaligned,       // no word that can be stored in one piece
   text,            // a relocation in code
+  far,             // more than 4 GiB behind the beginning of its object
   addend,          // points far behind the function, not to it
   foreign,         // taken, but held something that is no definition of the symbol: another tool's hook
   layered,         // taken from a layer of ours below
@@ -50,14 +51,16 @@ struct UnreadObject {
 struct Plan {
   Requests requests;
   std::vector<PlannedRedirect> redirects;  // one for each request
-  PageVector<Slot> slots;                  // object by object
-  PageVector<Span> spans;                  // in ascending order of address
+  SlotList list;
   PageVector<SelfSlot> self_slots;
   PageVector<UnreadObject> unread;
   bool has_late = false;         // a slot that is_late
   std::uint64_t generation = 0;  // of the object table
 
   [[nodiscard]] std::string coverage() const;
+  [[nodiscard]] std::uintptr_t before(const Slot &slot) const {
+    return list.before(slot, redirects[slot.redirect].function);
+  }
 };
 
 }  // namespace shunt::core

@@ -16,13 +16,14 @@ bool is_data_type(unsigned type) { return type == STT_OBJECT || type == STT_TLS 
 
 }  // namespace
 
-Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names,
+Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names, LastSearch &last,
                  std::span<const LoadedPatch> patches, Plan &plan)
     : objects_(objects),
       resolver_(objects, patches),
-      finder_(objects, names, patches, plan),
+      finder_(objects, names, last, patches, plan),
       layers_(layers),
       plan_(plan),
+      common_(plan.requests.size()),
       states_(plan.requests.size()) {
   plan_.redirects.resize(plan_.requests.size());
   for (std::size_t k = 0; k < plan_.requests.size(); ++k) {
@@ -32,8 +33,15 @@ Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names,
 }
 
 void Planner::run(Problem &problem) {
+  if (plan_.requests.size() > kMostRedirects)
+    return problem.set(Code::invalid_argument, "%zu redirects are more than one transaction takes",
+                       plan_.requests.size());
   const auto read = [&](std::uint32_t number, Object &object) { return read_span(number, object, problem); };
   if (!finder_.run(read, problem)) return;
+  for (std::size_t k = 0; k < common_.size(); ++k) {
+    plan_.redirects[k].slots = common_[k].slots;
+    plan_.redirects[k].callers = common_[k].callers;
+  }
   if (has_gaps_) close_gaps();
   if (!check_shared(problem)) return;
   see_providers();
@@ -46,30 +54,27 @@ void Planner::run(Problem &problem) {
 }
 
 bool Planner::read_span(std::uint32_t number, Object &object, Problem &problem) {
-  Span &span = plan_.spans[number];
-  std::uintptr_t low = UINTPTR_MAX, high = 0;
+  Span &span = plan_.list.spans[number];
+  std::uint32_t low = UINT32_MAX, high = 0;
   const bool is_late = !object.image.binds_at_start();
-  for (Slot &slot : std::span(plan_.slots.data() + span.first, span.count)) {
-    State &state = states_[slot.redirect];
-    if (slot.is_plain) slot.before = load_word(slot.address);
-    if (!slot.is_plain || slot.before != state.function) {
+  for (Slot &slot : plan_.list.in(span)) {
+    Common &common = common_[slot.redirect];
+    if (!slot.is_plain || load_word(span.base + slot.where) != common.function) {
       if (!plan_special(object, slot, problem)) return false;
       if (slot.is_left) {
         has_gaps_ = true;
         continue;
       }
     }
-    slot.is_late = is_late && slot.kind == arch::RelocKind::jump_slot;
-    plan_.has_late = plan_.has_late || slot.is_late;
-    low = std::min(low, slot.address);
-    high = std::max(high, slot.address);
-    PlannedRedirect &redirect = plan_.redirects[slot.redirect];
-    ++redirect.slots;
-    redirect.callers += state.last_span != number ? 1 : 0;
-    state.last_span = number;
+    if (is_late && slot.kind == arch::RelocKind::jump_slot) slot.is_late = plan_.has_late = true;
+    low = std::min(low, slot.where);
+    high = std::max(high, slot.where);
+    ++common.slots;
+    common.callers += common.last_span != number ? 1 : 0;
+    common.last_span = number;
   }
-  span.low = low;
-  span.high = high;
+  span.low = span.base + low;
+  span.high = span.base + high;
   return true;
 }
 
@@ -78,44 +83,51 @@ void Planner::see_providers() {
   for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
     const Object *provider = plan_.redirects[k].function != 0 ? objects_.at(plan_.redirects[k].function) : nullptr;
     if (provider == nullptr) continue;
-    const Span *span = std::lower_bound(plan_.spans.begin(), plan_.spans.end(), provider->image.low(),
-                                        [](const Span &one, std::uintptr_t low) { return one.low < low; });
-    if (span == plan_.spans.end() || span->object != provider->id) continue;
-    for (const Slot &slot : std::span(plan_.slots.data() + span->first, span->count))
+    const SlotList &list = plan_.list;
+    const Span *span = std::lower_bound(list.spans.begin(), list.spans.end(), provider->image.low(),
+                                        [](const Span &one, std::uintptr_t low) { return one.base < low; });
+    if (span == list.spans.end() || span->object != provider->id) continue;
+    for (const Slot &slot : list.in(*span))
       if (slot.redirect == k) plan_.redirects[k].provider_calls_through_slots = true;
   }
 }
 
 /// Takes out the slots that are left alone, and objects that have no others.
 void Planner::close_gaps() {
+  SlotList &list = plan_.list;
   std::uint32_t kept_slots = 0, kept_spans = 0;
-  for (std::size_t number = 0; number < plan_.spans.size(); ++number) {
-    Span span = plan_.spans[number];
+  OddSlot *odd = list.odd.begin();
+  for (std::size_t number = 0; number < list.spans.size(); ++number) {
+    Span span = list.spans[number];
     const std::uint32_t first = kept_slots;
-    for (std::uint32_t k = span.first; k < span.first + span.count; ++k)
-      if (!plan_.slots[k].is_left) plan_.slots[kept_slots++] = plan_.slots[k];
+    for (std::uint32_t k = span.first; k < span.first + span.count; ++k) {
+      if (list.slots[k].is_left) continue;
+      if (list.slots[k].is_odd) odd++->slot = kept_slots;
+      list.slots[kept_slots++] = list.slots[k];
+    }
     span.first = first;
     span.count = kept_slots - first;
-    if (span.count > 0) plan_.spans[kept_spans++] = span;
+    if (span.count > 0) list.spans[kept_spans++] = span;
   }
-  plan_.slots.set_size(kept_slots);
-  plan_.spans.set_size(kept_spans);
+  list.slots.set_size(kept_slots);
+  list.spans.set_size(kept_spans);
 }
 
 /// Two requests for one symbol may be for different callers, not for the same slot.
 bool Planner::check_shared(Problem &problem) {
-  for (const Span &span : plan_.spans) {
-    const std::span<const Slot> slots(plan_.slots.data() + span.first, span.count);
+  if (!finder_.any_shares_name()) return true;
+  for (const Span &span : plan_.list.spans) {
+    const std::span<const Slot> slots = plan_.list.in(span);
     for (const Slot &slot : slots) {
       if (!finder_.shares_name(slot.redirect)) continue;
       for (const Slot &other : slots) {
-        if (&other == &slot || other.address != slot.address) continue;
+        if (&other == &slot || other.where != slot.where) continue;
         problem.symbol = plan_.requests[slot.redirect]->symbol.c_str();
         problem.object = span.path;
-        problem.address = slot.address;
+        problem.address = span.base + slot.where;
         problem.set(Code::invalid_argument,
                     "two redirects of '%s' in one transaction mean the same slot, at %#lx in %s", problem.symbol,
-                    slot.address, span.path);
+                    problem.address, span.path);
         return false;
       }
     }
@@ -125,15 +137,14 @@ bool Planner::check_shared(Problem &problem) {
 
 /// A slot that is not the common case.
 bool Planner::plan_special(Object &object, Slot &slot, Problem &problem) {
-  const auto where = static_cast<std::uint32_t>(slot.address - object.image.low());
-  Image::RelocationRef reference = where;
+  const std::uintptr_t base = object.image.low();
+  Image::RelocationRef reference = slot.where;
   if (slot.is_plain) {
     object.index.for_each(object.image, plan_.requests[slot.redirect]->name, [&](Image::RelocationRef one) {
-      if (object.image.relocation(one).place == slot.address) reference = one;
+      if (object.image.relocation(one).place == base + slot.where) reference = one;
     });
   }
   const Relocation relocation = object.image.relocation(reference);
-  slot.address = relocation.place;
   slot.is_left = true;
   if (relocation.place % sizeof(std::uintptr_t) != 0) {
     beside(slot.redirect, Beside::unaligned, object);
@@ -143,14 +154,18 @@ bool Planner::plan_special(Object &object, Slot &slot, Problem &problem) {
     beside(slot.redirect, Beside::text, object);
     return true;
   }
-  slot.before = load_word(relocation.place);
+  if (relocation.place - base > UINT32_MAX) {
+    beside(slot.redirect, Beside::far, object);
+    return true;
+  }
+  slot.where = static_cast<std::uint32_t>(relocation.place - base);
   return classify(object, slot, relocation, problem);
 }
 
 /// What a slot holds, the long way. The slot is marked as left until it is known to be taken.
 bool Planner::classify(Object &object, Slot &slot, const Relocation &relocation, Problem &problem) {
   const std::uint32_t request = slot.redirect;
-  const std::uintptr_t value = slot.before;
+  const std::uintptr_t value = load_word(relocation.place);
   const Request &asked = *plan_.requests[request];
   const char *version = needed_version(object.image, relocation.symbol);
   if (!asked.version.empty() && (version == nullptr || asked.version != version)) {
@@ -175,7 +190,7 @@ bool Planner::classify(Object &object, Slot &slot, const Relocation &relocation,
   const std::vector<Layer> &layers = layers_.over(asked.symbol);
   for (std::size_t k = layers.size(); k-- > 0 && definition.state == Definition::State::none;) {
     const Slot *below = layers[k].slot_at(relocation.place);
-    if (below == nullptr || layers[k]->after(*below) != value) continue;
+    if (below == nullptr || layers[k].change->after(*below) != value) continue;
     definition = resolver_.at(asked.name, layers[k]->function);
     if (definition.state != Definition::State::found)
       definition = {Definition::State::found, objects_.at(layers[k]->function), nullptr, nullptr, layers[k]->function};
@@ -225,10 +240,13 @@ bool Planner::classify(Object &object, Slot &slot, const Relocation &relocation,
   if (!take_function(request, object, definition, problem)) return false;
   if (how != Beside::kCount) beside(request, how, object);
   if (is_lazy) beside(request, Beside::lazy, object);
-  slot.addend = static_cast<std::int16_t>(addend);
   slot.is_lazy = is_lazy;
   slot.is_left = false;
-  return true;
+  if (value == plan_.redirects[request].function && addend == 0) return true;
+  slot.is_odd = true;
+  if (plan_.list.odd.push_back({value, plan_.list.number(slot), static_cast<std::int16_t>(addend)})) return true;
+  problem.set(Code::out_of_memory, "no memory for a plan of %zu redirects", plan_.requests.size());
+  return false;
 }
 
 /// Asks the resolver, and remembers the answer for callers that it holds for too: all of them where only one object defines
@@ -289,7 +307,7 @@ bool Planner::take_function(std::uint32_t request, const Object &caller, const D
   problem.address = 0;
   redirect.function = definition.address;
   redirect.provider = provider;
-  if (states_[request].takes_any) states_[request].function = definition.address;
+  if (states_[request].takes_any) common_[request].function = definition.address;
   return check_replacement(request, problem);
 }
 
@@ -357,6 +375,8 @@ void Planner::explain_nothing(std::uint32_t request, Problem &problem) {
   if (count(Beside::unprovided).count > 0) return state_of(Beside::unprovided, "is a weak import that nobody provides");
   if (count(Beside::unaligned).count > 0) return state_of(Beside::unaligned, "is not aligned to a word");
   if (count(Beside::addend).count > 0) return state_of(Beside::addend, "points behind the function, not to it");
+  if (count(Beside::far).count > 0)
+    return state_of(Beside::far, "lies more than 4 GiB behind the beginning of its object");
   if (count(Beside::text).count > 0) return state_of(Beside::text, "lies in code (a text relocation)");
 
   const Object *imports = nullptr, *defines = nullptr;

@@ -17,16 +17,19 @@ namespace shunt::core {
 class Planner {
  public:
   /// Made outside the loader's lock: takes all memory that depends on the number of requests.
-  Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names, std::span<const LoadedPatch> patches,
-          Plan &plan);
+  Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names, LastSearch &last,
+          std::span<const LoadedPatch> patches, Plan &plan);
 
   /// Only inside ObjectTable::while_locked(). On a Problem the plan is unfinished and must be thrown away.
   void run(Problem &problem);
 
  private:
-  struct State {                            // of one request, beside what the plan keeps
+  struct Common {  // of one request, what every one of its slots needs: small, so that it stays in the cache
     std::uintptr_t function = UINTPTR_MAX;  // what a slot of the common case holds; none, when all are to be looked at
     std::uint32_t last_span = UINT32_MAX;
+    std::uint32_t slots = 0, callers = 0;
+  };
+  struct State {                // of one request, beside that and what the plan keeps
     bool takes_any = false;     // neither a version nor a provider is asked for, and no layer of ours lies below
     bool has_resolved = false;  // `resolved` is the dynamic linker's answer for callers that ask for `resolved_version`
     bool is_the_only_one = false;  // and holds for callers that were loaded later as well
@@ -52,6 +55,7 @@ class Planner {
   SlotFinder finder_;
   const Layers &layers_;
   Plan &plan_;
+  std::vector<Common> common_;
   std::vector<State> states_;
   bool has_gaps_ = false;
 };

@@ -1,21 +1,22 @@
 // slot_finder.hpp: the first half of planning: for each name asked for, its relocations in all objects, laid out object by
 // object, since that is how slots are read and written.
 //
-// Where a name was asked for before, its relocations come from the postings. Otherwise all names are looked for in one
-// object before the next: its index is built if it has none, and each entry is looked up among the names while it is in the
-// cache. What a slot holds is asked of memory as soon as the slot is known, and read when the next object has been searched.
+// All names are looked for in one object before the next: its index is built if it has none, and each entry is looked up among
+// the names while it is in the cache. What a slot holds is asked of memory as soon as the slot is known, and read when the next
+// object has been searched. Where the last search was for the same names, what it found is taken instead.
 #pragma once
 
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "engine/last_search.hpp"
 #include "engine/loaded_patch.hpp"
 #include "engine/plan.hpp"
 
 namespace shunt::core {
 
-/// Numbers for the names that were ever asked for, from 1: what postings know names by.
+/// Numbers for the names that were ever asked for, from 1.
 class NameNumbers {
  public:
   std::uint32_t of(const std::string &name) {
@@ -29,90 +30,98 @@ class NameNumbers {
 class SlotFinder {
  public:
   /// Made outside the loader's lock: takes all memory that depends on the number of requests.
-  SlotFinder(ObjectTable &objects, NameNumbers &numbers, std::span<const LoadedPatch> patches, Plan &plan);
+  SlotFinder(ObjectTable &objects, NameNumbers &numbers, LastSearch &last, std::span<const LoadedPatch> patches,
+             Plan &plan);
 
-  /// Only inside ObjectTable::while_locked(). Fills in the plan's slots (address, redirect, kind and is_plain; of one that is
-  /// not plain the address is the object's lowest plus the relocation's reference), spans, self slots and unread objects.
-  /// Calls `read(number of the span, object)` for each span when it is complete; that answers false to stop.
+  /// Only inside ObjectTable::while_locked(). Fills in the plan's slots (where, redirect, kind and is_plain), spans, self slots
+  /// and unread objects. Calls `read(number of the span, object)` for each span when it is complete; that answers false to
+  /// stop.
   template <class Read>
   bool run(Read read, Problem &problem);
 
   [[nodiscard]] bool chooses_any(std::uint32_t request) const;
   [[nodiscard]] bool shares_name(std::uint32_t request) const { return names_[request].is_shared; }
+  [[nodiscard]] bool any_shares_name() const { return any_shared_; }
 
  private:
   struct Name {  // of one request
-    std::uint32_t number = 0;
-    std::uint32_t hash = 0;
+    IndexHash hash = 0;
     std::uint32_t filter = 0;
     std::uint32_t next = 0;  // the next request with the same place in by_hash_, plus 1
+    std::uint32_t size = 0;  // with its NUL
     bool is_shared = false;  // another request of the transaction has the same name
-  };
-  struct Other {  // a relocation that is no slot of the plan, or none that its address tells
-    std::uint32_t request;
-    Posting posting;
   };
 
   bool choose(Problem &problem);
-  [[nodiscard]] bool all_are_posted() const;
-  bool lay_out_postings(Problem &problem);
-  bool search_object(std::uint32_t rank, Problem &problem);
-  bool take(std::uint32_t request, std::uint32_t rank, const Object &object, Image::RelocationRef reference);
-  bool take_posting(std::uint32_t request, Posting posting, const Object &object);
-  void remember();
+  bool search_object(std::uint32_t rank, FoundSlots &found, Problem &problem);
+  bool take(std::uint32_t request, const Object &object, Image::RelocationRef reference, FoundSlots &found);
+  bool deal(const FoundSlots &found, const FoundSlots::Part &part, Problem &problem);
+  bool take_self(const Slot &slot, const Object &object);
+  bool pass_over(const Object &object, Problem &problem);
+  [[nodiscard]] bool is_meant(std::uint32_t rank) const;
   /// A patch is a caller like others, but not of the functions that it replaces itself.
   [[nodiscard]] bool is_chosen(std::uint32_t request, std::uint32_t rank) const {
     const char chosen = chosen_[names_[request].filter * ranks_ + rank];
-    return chosen == kChosen || (chosen == kChosenPatch && !replaces(patches_, object_at(rank), plan_.requests[request]->symbol));
+    return chosen == kChosen ||
+           (chosen == kChosenPatch && !replaces(patches_, object_at(rank), plan_.requests[request]->symbol));
   }
+  [[nodiscard]] std::size_t place_of(IndexHash hash) const { return std::uint32_t{hash} << 16 >> by_hash_shift_; }
   [[nodiscard]] Object &object_at(std::uint32_t rank) const { return objects_[objects_.by_address()[rank]]; }
   bool no_memory(Problem &problem) const;
 
+  static constexpr std::size_t kMostExpected = 65536;
   static constexpr char kChosen = 1, kChosenPatch = 2;  // 0: not chosen
 
   ObjectTable &objects_;
+  LastSearch &last_;
   std::span<const LoadedPatch> patches_;
   Plan &plan_;
   std::vector<Name> names_;
+  std::vector<std::uint32_t> numbers_;  // of the names
   std::vector<const CallerFilter *> filters_;
+  HashSet hashes_;
   std::vector<std::uint32_t> by_hash_;  // a request plus 1, by the upper bits of its name's hash
   std::uint32_t by_hash_shift_ = 0;
+  bool any_shared_ = false;
   bool is_narrow_ = false;  // every request is for named callers: the other objects need not be searched
   std::size_t ranks_ = 0;
-  PageVector<char> chosen_;         // by filter, then by rank
-  PageVector<std::uint32_t> next_;  // by rank: where the object's next slot goes
-  PageVector<std::uint32_t> span_ranks_;
-  PageVector<Other> others_;
+  PageVector<char> chosen_;  // by filter, then by rank
+  FoundSlots narrow_;        // instead of the last search's
+  Image::Range data_;        // where the last slot was taken
 };
 
 template <class Read>
 bool SlotFinder::run(Read read, Problem &problem) {
   if (!choose(problem)) return false;
-  const auto read_span = [&](std::size_t number) {
-    return read(static_cast<std::uint32_t>(number), object_at(span_ranks_[number]));
+  const auto deal_and_read = [&](const FoundSlots &found, std::size_t k) {
+    const FoundSlots::Part &part = found.parts[k];
+    const std::size_t complete = plan_.list.spans.size();
+    if (!deal(found, part, problem)) return false;
+    return plan_.list.spans.size() == complete || read(static_cast<std::uint32_t>(complete), object_at(part.rank));
   };
-  if (all_are_posted()) {
-    if (!lay_out_postings(problem)) return false;
-    for (std::size_t number = 0; number < plan_.spans.size(); ++number) {
-      if (number + 1 < plan_.spans.size()) {
-        const Span &next = plan_.spans[number + 1];
-        for (std::uint32_t k = next.first; k < next.first + next.count; ++k)
-          __builtin_prefetch(reinterpret_cast<const void *>(plan_.slots[k].address));
-      }
-      if (!read_span(number)) return false;
-    }
+  if (!is_narrow_ && last_.answers(objects_.generation(), numbers_)) {
+    const FoundSlots &found = last_.found();
+    if (!plan_.list.slots.reserve(found.slots.size())) return no_memory(problem);
+    for (std::size_t k = 0; k < found.parts.size(); ++k)
+      if (!deal_and_read(found, k)) return false;
     return true;
   }
-  std::size_t done = 0;
+  FoundSlots &found = is_narrow_ ? narrow_ : last_.start();
+  // Address space is cheap and growing is not: room for a slot of each name in each object, if that is not too many.
+  const std::size_t guess = std::min(names_.size() * ranks_, kMostExpected);
+  if (!found.slots.reserve(guess) || !found.parts.reserve(ranks_) || !plan_.list.slots.reserve(guess) ||
+      !plan_.list.spans.reserve(ranks_))
+    return no_memory(problem);
+  std::size_t dealt = 0;
   for (std::uint32_t rank = 0; rank < ranks_; ++rank) {
-    const std::size_t complete = plan_.spans.size();
-    if (!search_object(rank, problem)) return false;
-    for (; done < complete; ++done)
-      if (!read_span(done)) return false;
+    const std::size_t complete = found.parts.size();
+    if (!search_object(rank, found, problem)) return false;
+    for (; dealt < complete; ++dealt)
+      if (!deal_and_read(found, dealt)) return false;
   }
-  for (; done < plan_.spans.size(); ++done)
-    if (!read_span(done)) return false;
-  remember();
+  for (; dealt < found.parts.size(); ++dealt)
+    if (!deal_and_read(found, dealt)) return false;
+  if (!is_narrow_) last_.keep(objects_.generation(), numbers_, ranks_);
   return true;
 }
 

@@ -3,9 +3,9 @@
 namespace shunt::core {
 
 bool Writer::open(const Span &span, Problem &problem) {
-  const Slot *const slots = change_.slots.data() + span.first;
+  const Slot *const slots = change_.list.slots.data() + span.first;
   return windows_.open(
-      span.low, span.high, span.count, [slots](std::size_t k) { return slots[k].address; }, span.path, problem);
+      span.low, span.high, span.count, [&](std::size_t k) { return span.base + slots[k].where; }, span.path, problem);
 }
 
 bool Writer::open_word(std::uintptr_t address, const char *object, Problem &problem) {
@@ -27,15 +27,13 @@ bool Writer::put_in(Problem &problem) {
     close();
     if (written) continue;
     tell_changed(slot.address, slot.redirect, "the patch", slot.before, found, problem);
-    undo_put_in(0, k);
+    undo_put_in(change_.list.spans.size(), k);
     return false;
   }
-  for (std::size_t k = 0; k < change_.spans.size(); ++k) {
-    if (k + 1 < change_.spans.size())
-      for (const Slot &slot : change_.slots_in(change_.spans[k + 1]))
-        __builtin_prefetch(reinterpret_cast<const void *>(slot.address));
-    if (put_in_span(change_.spans[k], problem)) continue;
-    undo_put_in(k, change_.self_slots.size());
+  // The last first: they were just read, and are still in the cache.
+  for (std::size_t k = change_.list.spans.size(); k-- > 0;) {
+    if (put_in_span(change_.list.spans[k], problem)) continue;
+    undo_put_in(k + 1, change_.self_slots.size());
     return false;
   }
   return true;
@@ -46,19 +44,28 @@ bool Writer::put_in_span(const Span &span, Problem &problem) {
     close();
     return false;
   }
-  const std::span<Slot> slots = change_.slots_in(span);
+  const std::span<Slot> slots = change_.list.in(span);
   std::size_t done = 0;
   std::uintptr_t found = 0;
   for (; done < slots.size(); ++done) {
     Slot &slot = slots[done];
-    const std::uintptr_t function = slot.is_lazy ? change_.redirects[slot.redirect].function : 0;
-    if (!change_word(slot.address, slot.before, after(slot), function, found)) break;
-    slot.before = found;
+    const std::uintptr_t address = span.base + slot.where;
+    const ChangeRedirect &redirect = change_.redirects[slot.redirect];
+    if (!slot.is_odd) {
+      if (!compare_and_store(address, redirect.function, redirect.replacement, found)) break;
+      continue;
+    }
+    // The dynamic linker may have bound the slot since the plan was made.
+    if (!change_word(address, change_.before(slot), change_.after(slot), slot.is_lazy ? redirect.function : 0, found))
+      break;
+    change_.list.odd_of(slot).before = found;
   }
   const bool is_done = done == slots.size();
   if (!is_done) {
-    tell_changed(slots[done].address, slots[done].redirect, span.path, slots[done].before, found, problem);
-    while (done-- > 0) put_back(slots[done].address, after(slots[done]), slots[done].before, true);
+    const Slot &slot = slots[done];
+    tell_changed(span.base + slot.where, slot.redirect, span.path, change_.before(slot), found, problem);
+    while (done-- > 0)
+      put_back(span.base + slots[done].where, change_.after(slots[done]), change_.before(slots[done]), true);
   }
   close();
   return is_done;
@@ -76,12 +83,14 @@ void Writer::tell_changed(std::uintptr_t address, std::uint32_t redirect, const 
       problem.symbol, address, object, expected, found);
 }
 
-void Writer::undo_put_in(std::size_t spans, std::size_t self_slots) {
-  while (spans-- > 0) {
-    const Span &span = change_.spans[spans];
+/// Of the objects from `first_span` on and the first `self_slots`.
+void Writer::undo_put_in(std::size_t first_span, std::size_t self_slots) {
+  for (std::size_t k = first_span; k < change_.list.spans.size(); ++k) {
+    const Span &span = change_.list.spans[k];
     Problem refused;
     const bool is_open = open(span, refused);
-    for (const Slot &slot : change_.slots_in(span)) put_back(slot.address, after(slot), slot.before, is_open);
+    for (const Slot &slot : change_.list.in(span))
+      put_back(span.base + slot.where, change_.after(slot), change_.before(slot), is_open);
     close();
   }
   while (self_slots-- > 0) {
@@ -105,32 +114,36 @@ void Writer::put_back(std::uintptr_t address, std::uintptr_t from, std::uintptr_
 
 bool Writer::take_out(std::size_t &conflicts, Problem &problem) {
   conflicts = 0;
-  for (std::size_t k = 0; k < change_.spans.size(); ++k) {
+  for (std::size_t k = change_.list.spans.size(); k-- > 0;) {  // so that the first are in the cache for the next plan
     if (is_loaded_[k] == 0) continue;
-    const Span &span = change_.spans[k];
+    const Span &span = change_.list.spans[k];
     if (!open(span, problem)) {
       close();
-      undo_take_out(k);
+      undo_take_out(k + 1);
       return false;
     }
-    for (const Slot &slot : change_.slots_in(span)) {
+    for (const Slot &slot : change_.list.in(span)) {
+      const ChangeRedirect &redirect = change_.redirects[slot.redirect];
+      const std::uintptr_t address = span.base + slot.where;
       std::uintptr_t found = 0;
-      if (slot.is_covered || change_word(slot.address, after(slot), slot.before, 0, found)) continue;
-      if (found != slot.before && found != change_.redirects[slot.redirect].function) ++conflicts;
+      if (slot.is_covered) continue;
+      if (!slot.is_odd && compare_and_store(address, redirect.replacement, redirect.function, found)) continue;
+      if (slot.is_odd && compare_and_store(address, change_.after(slot), change_.before(slot), found)) continue;
+      if (found != change_.before(slot) && found != redirect.function) ++conflicts;
     }
     close();
   }
   return true;
 }
 
-void Writer::undo_take_out(std::size_t spans) {
-  while (spans-- > 0) {
-    if (is_loaded_[spans] == 0) continue;
-    const Span &span = change_.spans[spans];
+void Writer::undo_take_out(std::size_t first_span) {
+  for (std::size_t k = first_span; k < change_.list.spans.size(); ++k) {
+    if (is_loaded_[k] == 0) continue;
+    const Span &span = change_.list.spans[k];
     Problem refused;
     const bool is_open = open(span, refused);
-    for (const Slot &slot : change_.slots_in(span))
-      if (!slot.is_covered) put_back(slot.address, slot.before, after(slot), is_open);
+    for (const Slot &slot : change_.list.in(span))
+      if (!slot.is_covered) put_back(span.base + slot.where, change_.before(slot), change_.after(slot), is_open);
     close();
   }
 }

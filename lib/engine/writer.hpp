@@ -33,20 +33,18 @@ class Writer {
   [[nodiscard]] bool has_restored_all() const { return has_restored_all_; }
 
  private:
-  [[nodiscard]] std::uintptr_t after(const Slot &slot) const { return change_.redirects[slot.redirect].after(slot); }
   bool open(const Span &span, Problem &problem);
   bool open_word(std::uintptr_t address, const char *object, Problem &problem);
   bool put_in_span(const Span &span, Problem &problem);
   void tell_changed(std::uintptr_t address, std::uint32_t redirect, const char *object, std::uintptr_t expected,
                     std::uintptr_t found, Problem &problem);
-  void undo_put_in(std::size_t spans, std::size_t self_slots);
-  void undo_take_out(std::size_t spans);
+  void undo_put_in(std::size_t first_span, std::size_t self_slots);
+  void undo_take_out(std::size_t first_span);
   static void put_back(std::uintptr_t address, std::uintptr_t from, std::uintptr_t to, bool is_open);
+  void close();
 
   Change &change_;
   const PageVector<char> &is_loaded_;
-  void close();
-
   bool has_restored_all_ = true;
   WriteWindows windows_;
 };

@@ -11,6 +11,8 @@
 namespace shunt::core {
 namespace {
 
+constexpr std::uintptr_t kSmallPages = 8;  // opening so many is cheaper than splitting and joining mappings
+
 /// mprotect answers EPERM for a sealed page, and so does a sandbox that forbids mprotect altogether. A page of our own,
 /// which nobody sealed, tells the two apart.
 bool sandbox_forbids_protect() {
@@ -42,10 +44,13 @@ bool WriteWindows::open_span(std::uintptr_t first_word, std::uintptr_t last_word
                              const char *object, Problem &problem) {
   if ((mapping.protection & PROT_WRITE) != 0) return true;
   const std::uintptr_t page = sys::page_size();
-  Span span = {first_word / page * page, (last_word + sizeof(std::uintptr_t) + page - 1) / page * page,
-               mapping.protection};
-  span.begin = std::max(span.begin, mapping.begin);
-  span.end = std::min(span.end, mapping.end);
+  Span span = {mapping.begin, mapping.end, mapping.protection};
+  int open = PROT_WRITE;
+  if (mapping.end - mapping.begin > kSmallPages * page) {
+    span.begin = std::max(mapping.begin, first_word / page * page);
+    span.end = std::min(mapping.end, (last_word + sizeof(std::uintptr_t) + page - 1) / page * page);
+    open = mapping.protection | PROT_WRITE;
+  }
 
   int failed = 0;
   const char *why = "mprotect was refused";
@@ -56,7 +61,7 @@ bool WriteWindows::open_span(std::uintptr_t first_word, std::uintptr_t last_word
     problem.set(Code::out_of_memory, "no memory to note which pages were opened");
     return false;
   } else {
-    failed = sys::protect(span.begin, span.end - span.begin, mapping.protection | PROT_WRITE);
+    failed = sys::protect(span.begin, span.end - span.begin, open);
     if (failed == -EPERM) why = sandbox_forbids_protect() ? "a sandbox forbids mprotect" : "its page is sealed (mseal)";
   }
   if (failed == 0) return spans_.push_back(span);

@@ -9,7 +9,7 @@ constexpr std::size_t kChunkBytes = std::size_t{256} << 10;
 
 /// Room for that many hashes and as many runs as there can be between them, at the front of the current chunk.
 bool IndexArena::have_room(std::size_t relocations) {
-  const std::size_t bytes = relocations * sizeof(std::uint32_t) + (relocations / 2 + 4) * sizeof(IndexRun);
+  const std::size_t bytes = relocations * sizeof(IndexHash) + (relocations / 2 + 5) * sizeof(IndexRun);
   if (current_ != nullptr && current_->size - current_->used >= bytes) return true;
   const std::size_t page = sys::page_size();
   const std::size_t size = (std::max(kChunkBytes, bytes + sizeof(Chunk)) + page - 1) / page * page;
@@ -28,13 +28,14 @@ ImportIndex IndexArena::finish(std::uint32_t count) {
   index.is_built = true;
   if (count == 0) return index;
   char *const front = reinterpret_cast<char *>(current_) + current_->used;
-  const std::size_t hash_bytes = count * sizeof(std::uint32_t), run_bytes = runs_.size() * sizeof(IndexRun);
+  const std::size_t hash_bytes = (count * sizeof(IndexHash) + 7) & ~std::size_t{7};  // runs are aligned
+  const std::size_t run_bytes = runs_.size() * sizeof(IndexRun);
   std::memcpy(front + hash_bytes, runs_.data(), run_bytes);
-  index.hashes = reinterpret_cast<const std::uint32_t *>(front);
+  index.hashes = reinterpret_cast<const IndexHash *>(front);
   index.runs = reinterpret_cast<const IndexRun *>(front + hash_bytes);
   index.count = count;
   index.run_count = static_cast<std::uint32_t>(runs_.size());
-  index.bytes = static_cast<std::uint32_t>((hash_bytes + run_bytes + 7) & ~std::size_t{7});
+  index.bytes = static_cast<std::uint32_t>(hash_bytes + run_bytes);
   index.chunk = current_;
   current_->used += index.bytes;
   ++current_->live;

@@ -16,28 +16,51 @@ class Interner {
   const char *intern(const char *text) {
     const std::size_t size = std::strlen(text) + 1;
     const std::uint32_t hash = name_hash(text, text + size);
-    for (const Known &known : known_)
-      if (known.hash == hash && std::strcmp(known.text, text) == 0) return known.text;
+    if (2 * (count_ + 1) > known_.size() && !grow()) return nullptr;
+    Known *place = place_of(hash);
+    for (; place->text != nullptr; place = next(place))
+      if (place->hash == hash && std::strcmp(place->text, text) == 0) return place->text;
     if (left_ < size) {
       const std::size_t fresh = size > kBlock ? size : kBlock;
       next_ = static_cast<char *>(sys::map_anonymous(fresh, false));
       left_ = next_ == nullptr ? 0 : fresh;
       if (next_ == nullptr) return nullptr;
     }
-    if (!known_.push_back({hash, next_})) return nullptr;
-    const char *kept = static_cast<const char *>(std::memcpy(next_, text, size));
+    *place = {hash, static_cast<const char *>(std::memcpy(next_, text, size))};
+    ++count_;
     next_ += size;
     left_ -= size;
-    return kept;
+    return place->text;
   }
 
  private:
   static constexpr std::size_t kBlock = std::size_t{64} << 10;
   struct Known {
     std::uint32_t hash;
-    const char *text;
+    const char *text;  // NULL: a free place
   };
-  PageVector<Known> known_;
+  Known *place_of(std::uint32_t hash) { return &known_[hash & (known_.size() - 1)]; }
+  Known *next(Known *place) { return place + 1 < known_.end() ? place + 1 : known_.begin(); }
+
+  /// Twice as many places, or the first ones.
+  bool grow() {
+    PageVector<Known> before;
+    before.swap(known_);
+    if (!known_.assign_zero(before.empty() ? 1024 : 2 * before.size())) {
+      known_.swap(before);
+      return false;
+    }
+    for (const Known &known : before) {
+      if (known.text == nullptr) continue;
+      Known *place = place_of(known.hash);
+      while (place->text != nullptr) place = next(place);
+      *place = known;
+    }
+    return true;
+  }
+
+  PageVector<Known> known_;  // a hash table: a text lies at the place of its hash, or behind it
+  std::size_t count_ = 0;
   char *next_ = nullptr;
   std::size_t left_ = 0;
 };

@@ -18,7 +18,6 @@
 #include "elf/image.hpp"
 #include "objects/import_index.hpp"
 #include "objects/interner.hpp"
-#include "objects/postings.hpp"
 
 namespace shunt::core {
 
@@ -59,30 +58,29 @@ class ObjectTable {
   /// The object that holds an address, or NULL.
   Object *at(std::uintptr_t address);
   Object *with_id(ObjectId id);
-  /// Builds the object's index if that has not been done, and calls `visit(hash, relocation, name)` for each entry of it then.
-  /// False (with the reason in `unreadable`) when it cannot be built.
+  /// Builds the object's index if that has not been done, and calls `visit(hash, relocation, name)` for each of its entries
+  /// then whose hash may be `asked` for. `next`, if there is one, is the object whose turn comes after. False (with the reason in
+  /// `unreadable`) when it cannot be built.
   template <class Visit>
-  bool have_index(Object &object, Problem &problem, Visit visit) {
+  bool have_index(Object &object, const Object *next, const HashSet &asked, Visit visit, Problem &problem) {
     if (!object.is_readable || object.index.is_built) return object.is_readable;
+    const bool is_needed = next != nullptr && next->is_readable && !next->index.is_built;
     Problem failed;
-    object.index = arena_.build(object.image, visit, failed);
+    object.index = arena_.build(object.image, is_needed ? &next->image : nullptr, asked, visit, failed);
     return !failed || index_failed(object, failed, problem);
   }
   bool have_index(Object &object, Problem &problem) {
-    return have_index(object, problem, [](std::uint32_t, Image::RelocationRef, const char *) {});
+    static constexpr HashSet kNone;
+    return have_index(
+        object, nullptr, kNone, [](IndexHash, Image::RelocationRef, const char *) {}, problem);
   }
   /// How many objects, counted in load order, came with the program and are never unloaded.
   std::size_t startup_count();
   /// The position of an object that DT_NEEDED names, or the number of objects.
   [[nodiscard]] std::size_t position_of_needed(const char *name) const;
 
-  /// In step with the table: empty after an object came or went.
-  Postings &postings() {
-    postings_.start(generation_, objects_.size());
-    return postings_;
-  }
-  /// Memory that the indexes and the postings take now.
-  [[nodiscard]] std::size_t index_bytes() const { return arena_.bytes_used() + postings_.bytes_used(); }
+  /// Memory that the indexes take now.
+  [[nodiscard]] std::size_t index_bytes() const { return arena_.bytes_used(); }
   /// Changes whenever an object was loaded or unloaded.
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
 
@@ -96,7 +94,9 @@ class ObjectTable {
   using Entry = void (*)(void *context, Problem &problem);
   void locked(Problem &problem, Entry work, void *context);
   void refresh(const dl_phdr_info &info, std::size_t info_size, Problem &problem);
+  void ask_for_headers(std::size_t k) const;
   bool add(const Raw &raw, bool is_first, Problem &problem);
+  static void no_memory(Problem &problem);
   bool index_failed(Object &object, const Problem &failed, Problem &problem);
   const char *executable_path();
 
@@ -104,7 +104,6 @@ class ObjectTable {
   PageVector<std::uint32_t> order_;
   PageVector<Raw> raw_;
   IndexArena arena_;
-  Postings postings_;
   Interner names_;
   std::uint64_t adds_ = 0, subs_ = 0, generation_ = 0;
   ObjectId next_id_ = 1;

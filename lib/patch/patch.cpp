@@ -153,7 +153,7 @@ Patch::~Patch() {
 }
 
 std::optional<Error> Patch::nothing_matches(const Plan &plan) const {
-  if (!plan.slots.empty()) return std::nullopt;
+  if (!plan.list.slots.empty()) return std::nullopt;
   std::string names;
   for (const auto &request : requests_) names += (names.empty() ? "" : ", ") + request->symbol;
   Error error = make_error(Code::patch_matches_nothing, "%s: no loaded object calls through a slot what it exports: %s",

@@ -12,20 +12,28 @@
 
 namespace shunt::core {
 
-/// A slot of a redirect. It leads to the replacement, displaced by `addend`, while the redirect is on top.
+/// A slot of a redirect, packed: a change has tens of thousands, and what does not fit the cache is slow to write and to take
+/// out again. It led to the function, and leads to the replacement while the redirect is on top; unless it is odd.
 struct Slot {
-  std::uintptr_t address;
-  std::uintptr_t before;  // what it held; where a revert leads back to
-  std::uint32_t redirect;
-  std::int16_t addend;  // of a relocation in data: a tag, nearly always 0
-  arch::RelocKind kind;
-  bool is_plain : 1;    // while planning: its address is known, see SlotFinder
+  std::uint32_t where;  // from the base of its span
+  std::uint32_t redirect : 24;
+  arch::RelocKind kind : 2;
+  bool is_plain : 1;    // while searching: `where` is the slot's place; otherwise it is the relocation's reference
   bool is_late : 1;     // the dynamic linker binds it lazily: a thread may be doing so now, whatever the slot holds
   bool is_lazy : 1;     // held the dynamic linker's stub when the plan was made
   bool is_covered : 1;  // during a revert: a layer above holds it
   bool is_left : 1;     // while planning: found not to be written after all
+  bool is_odd : 1;      // has an OddSlot
 };
-static_assert(sizeof(Slot) == 24);
+static_assert(sizeof(Slot) == 8);
+constexpr std::uint32_t kMostRedirects = 1U << 24;
+
+/// What a slot that is not the common case held, and the displacement of what it is to hold.
+struct OddSlot {
+  std::uintptr_t before;
+  std::uint32_t slot;
+  std::int16_t addend;  // of a relocation in data: a tag, nearly always 0
+};
 
 /// A slot of the patch itself, which leads to the original.
 struct SelfSlot {
@@ -37,6 +45,7 @@ struct SelfSlot {
 struct Span {
   std::uint64_t object;  // ObjectId
   const char *path;      // interned
+  std::uintptr_t base;   // the lowest address of the object
   std::uintptr_t low, high;
   std::uint32_t first, count;
 };

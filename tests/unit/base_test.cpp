@@ -3,7 +3,7 @@
 // Shown to fail (each guard of lib/ taken out, the test seen to fail, the guard put back):
 //   Glob…        glob.hpp without `text = ++resume`
 //   PageVector…  page_vector.hpp: reserve() without the check of the count; swap() of two of three members
-//   NameHash…    name_hash.hpp with `>= 31` for `>= 32`; name_words.hpp without the mask
+//   NameHash…    name_hash.hpp with `>= 31` for `>= 32`; x86_64/name_fold.hpp without the masks
 //   Problem…     error.cpp, Problem::set() without its first line
 #include <gtest/gtest.h>
 

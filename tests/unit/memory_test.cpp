@@ -176,15 +176,30 @@ void open(WriteWindows &windows, std::vector<std::uintptr_t> words) {
   EXPECT_FALSE(problem) << problem.message;
 }
 
-TEST(WriteWindows, OpenTheNeededPagesOnlyAndRestoreThem) {
-  const Pages own({kRead, kRead, kRead, kRead});
+TEST(WriteWindows, OpenASmallMappingAsAWholeAndRestoreIt) {
+  const Pages own({kWrite, kRead, kRead, kRead, kWrite});
   WriteWindows windows;
 
-  open(windows, {own.word(2, kPage - 8), own.word(1)});  // the last word of one page, the first of another
-  EXPECT_EQ(own.now(), (std::vector<int>{kRead, kWrite, kWrite, kRead}));
+  open(windows, {own.word(2)});
+  EXPECT_EQ(own.now(), (std::vector<int>{kWrite, PROT_WRITE, PROT_WRITE, PROT_WRITE, kWrite}));
+  EXPECT_EQ(windows.opened(), 1U);
+  EXPECT_EQ(load_word(own.word(2)), 0U);  // it can be read meanwhile
+  EXPECT_TRUE(windows.close());
+  EXPECT_EQ(own.now(), (std::vector<int>{kWrite, kRead, kRead, kRead, kWrite}));
+}
+
+TEST(WriteWindows, OpenOfALargeMappingTheNeededPagesOnly) {
+  const std::vector<int> before(20, kRead);
+  const Pages own(before);
+  WriteWindows windows;
+
+  open(windows, {own.word(12, kPage - 8), own.word(11)});  // the last word of one page, the first of another
+  std::vector<int> meanwhile = before;
+  meanwhile[11] = meanwhile[12] = kWrite;
+  EXPECT_EQ(own.now(), meanwhile);
   EXPECT_EQ(windows.opened(), 1U);
   EXPECT_TRUE(windows.close());
-  EXPECT_EQ(own.now(), (std::vector<int>{kRead, kRead, kRead, kRead}));
+  EXPECT_EQ(own.now(), before);
 }
 
 TEST(WriteWindows, LeaveWritablePagesAlone) {
@@ -203,7 +218,7 @@ TEST(WriteWindows, RestoreEveryProtectionOfSeveralMappings) {
   {
     WriteWindows windows;
     open(windows, {own.word(4), own.word(0), own.word(2, 8), own.word(1), own.word(5)});
-    EXPECT_EQ(own.now(), (std::vector<int>{kWrite, kWrite, PROT_WRITE, kRead, kWrite, kWrite, kRead}));
+    EXPECT_EQ(own.now(), (std::vector<int>{PROT_WRITE, kWrite, PROT_WRITE, PROT_WRITE, PROT_WRITE, kWrite, kRead}));
     for (const std::size_t k : {0U, 1U, 2U, 4U, 5U}) *reinterpret_cast<std::uintptr_t *>(own.word(k)) = 1;
   }  // the destructor closes
   EXPECT_EQ(own.now(), before);
@@ -215,7 +230,7 @@ TEST(WriteWindows, MayBeOpenedTwiceOverTheSamePage) {
 
   open(windows, {own.word(0, 8)});
   open(windows, {own.word(0, 16), own.word(1)});
-  EXPECT_EQ(own.now(), (std::vector<int>{kWrite, kWrite}));
+  EXPECT_EQ(own.now(), (std::vector<int>{PROT_WRITE, PROT_WRITE}));
   EXPECT_TRUE(windows.close());
   EXPECT_EQ(own.now(), (std::vector<int>{kRead, kRead}));
 }

@@ -45,7 +45,7 @@ constexpr unsigned kJumpSlot = 7, kGlobDat = 6, kAbsolute = 1, kRelative = 8;
 
 ImportIndex build(IndexArena &arena, const Image &image, Problem &problem) {
   return arena.build(
-      image, [](std::uint32_t, Image::RelocationRef, const char *) {}, problem);
+      image, nullptr, HashSet(), [](IndexHash, Image::RelocationRef, const char *) {}, problem);
 }
 
 /// The places of the slots that the index finds for a name, counted in slots of the written image.
@@ -109,19 +109,57 @@ TEST(ImportIndex, FindsTheSameAsALookAtEveryRelocation) {
   arena.free(index);
 }
 
-/// Two names with one hash: among 200,000 names there is nearly always a pair; more are tried until there is one.
+TEST(ImportIndex, TellsOfWhatIsAskedForWhileItIsBuiltAndAfter) {
+  ElfSpec spec;
+  for (int k = 0; k < 300; ++k) spec.symbols.push_back({"function_number_" + std::to_string(k)});
+  for (std::size_t k = 0; k < 1000; ++k)
+    spec.relocs.push_back({k * 7 % 300, k < 500 ? In::jmprel : In::rela, k % 5 == 0 ? kRelative : kJumpSlot});
+  Loaded loaded(ElfWriter::write(spec));
+  Problem problem;
+  const Image image = loaded.parse(problem);
+  IndexArena arena;
+  for (const std::size_t symbols : {0, 1, 30, 300}) {
+    HashSet asked;
+    std::multiset<std::string> expected, built, searched;
+    for (std::size_t k = 0; k < symbols; ++k) asked.insert(index_hash(SymbolName(spec.symbols[k].name.c_str())));
+    for (std::size_t k = 0; k < 1000; ++k)
+      if (k * 7 % 300 < symbols && k % 5 != 0) expected.insert(spec.symbols[k * 7 % 300].name);
+    const auto keep = [&](std::multiset<std::string> &names, IndexHash hash, const char *name) {
+      EXPECT_EQ(hash, index_hash(SymbolName(name)));
+      if (std::stoul(std::string(name).substr(16)) < symbols) names.insert(name);  // a few others pass as well
+    };
+
+    ImportIndex index = arena.build(
+        image, &image, asked,
+        [&](IndexHash hash, Image::RelocationRef reference, const char *name) {
+          EXPECT_STREQ(name, image.symbol_name(image.relocation(reference).symbol));
+          keep(built, hash, name);
+        },
+        problem);
+    ASSERT_FALSE(problem) << problem.message;
+    index.for_each_in(asked, [&](IndexHash hash, Image::RelocationRef reference) {
+      keep(searched, hash, image.symbol_name(image.relocation(reference).symbol));
+    });
+
+    EXPECT_EQ(built, expected);
+    EXPECT_EQ(searched, expected);
+    arena.free(index);
+  }
+}
+
+/// Two names with one hash: among a thousand names there is nearly always a pair; more are tried until there is one.
 std::pair<std::string, std::string> names_that_collide() {
-  std::unordered_map<std::uint32_t, std::string> known;
+  std::unordered_map<IndexHash, std::string> known;
   for (int k = 0;; ++k) {
     const std::string name = "collide_" + std::to_string(k);
-    const auto [other, is_new] = known.emplace(SymbolName(name.c_str()).index_hash, name);
+    const auto [other, is_new] = known.emplace(index_hash(SymbolName(name.c_str())), name);
     if (!is_new) return {other->second, name};
   }
 }
 
 TEST(ImportIndex, CollisionsAreToldApart) {
   const auto [first, second] = names_that_collide();
-  ASSERT_EQ(SymbolName(first.c_str()).index_hash, SymbolName(second.c_str()).index_hash);
+  ASSERT_EQ(index_hash(SymbolName(first.c_str())), index_hash(SymbolName(second.c_str())));
   Loaded loaded(
       ElfWriter::write({.symbols = {{first}, {second}},
                         .relocs = {{0, In::jmprel, kJumpSlot}, {1, In::jmprel, kJumpSlot}, {0, In::rela, kGlobDat}}}));
@@ -203,7 +241,7 @@ TEST(IndexArena, GivesPagesBackWhenTheirIndexesAreGone) {
   const std::size_t before = mapped_bytes();
 
   build_all();
-  EXPECT_GT(mapped_bytes(), before + (std::size_t{4} << 20));
+  EXPECT_GT(mapped_bytes(), before + (std::size_t{2} << 20));
   for (ImportIndex &index : indexes) arena.free(index);
 
   EXPECT_LT(mapped_bytes(), before + (std::size_t{1} << 20));  // the current pages stay
@@ -234,60 +272,6 @@ TEST(Interner, TakesStringsOfAnyLength) {
   for (const std::size_t size : sizes) kept.push_back(names.intern(std::string(size, 'x').c_str()));
 
   for (std::size_t k = 0; k < kept.size(); ++k) EXPECT_EQ(std::string(kept[k]).size(), sizes[k]);
-}
-
-// ---- Postings
-
-TEST(Postings, KnowWhatTheyWereTold) {
-  Postings postings;
-  postings.start(1, 10);
-  std::span<const Posting> list;
-  EXPECT_FALSE(postings.find(3, list));
-
-  Posting *added = postings.add(3, 2);
-  ASSERT_NE(added, nullptr);
-  added[0] = Posting::of(7, true, 100, arch::RelocKind::glob_dat);
-  added[1] = Posting::of(8, false, 200, arch::RelocKind::absolute);
-  ASSERT_NE(postings.add(5, 0), nullptr);
-
-  ASSERT_TRUE(postings.find(3, list));
-  ASSERT_EQ(list.size(), 2U);
-  EXPECT_TRUE(list[0].is_plain());
-  EXPECT_EQ(list[0].rank(), 7U);
-  EXPECT_EQ(list[0].kind(), arch::RelocKind::glob_dat);
-  EXPECT_FALSE(list[1].is_plain());
-  EXPECT_EQ(list[1].where, 200U);
-  EXPECT_EQ(list[1].kind(), arch::RelocKind::absolute);
-  EXPECT_TRUE(postings.find(5, list) && list.empty());
-  EXPECT_FALSE(postings.find(4, list));
-}
-
-TEST(Postings, AreForgottenWhenObjectsChange) {
-  Postings postings;
-  std::span<const Posting> list;
-  postings.start(1, 10);
-  ASSERT_NE(postings.add(3, 1), nullptr);
-  postings.start(1, 10);
-  EXPECT_TRUE(postings.find(3, list));
-  postings.start(2, 10);
-  EXPECT_FALSE(postings.find(3, list));
-}
-
-TEST(Postings, TakeNoMoreMemoryThanTheyMay) {
-  Postings postings;
-  constexpr std::uint32_t kObjects = 4, kRoom = kObjects * Postings::kBytesPerObject / sizeof(Posting);
-  postings.start(1, kObjects);
-  std::span<const Posting> list;
-
-  EXPECT_EQ(postings.add(1, kRoom + 1), nullptr);
-  ASSERT_NE(postings.add(1, kRoom), nullptr);
-  EXPECT_TRUE(postings.find(1, list));
-  ASSERT_NE(postings.add(2, 1), nullptr);  // makes room by forgetting
-  EXPECT_FALSE(postings.find(1, list));
-  EXPECT_TRUE(postings.find(2, list));
-  EXPECT_TRUE(postings.make_room(kRoom));
-  EXPECT_FALSE(postings.find(2, list));
-  EXPECT_FALSE(postings.make_room(kRoom + 1));
 }
 
 // ---- ObjectTable
