@@ -159,10 +159,10 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
 }
 
 void Engine::write(Change &change, std::uint64_t generation, Problem &problem) {
-  PageVector<char> is_loaded;
-  if (!see_which_are_loaded(change, is_loaded, problem)) return;
+  Presence presence;
+  if (!see_which_are_loaded(change, presence, problem)) return;
   for (std::size_t k = 0; k < change.list.spans.size() && generation != objects_.generation(); ++k) {
-    if (is_loaded[k] != 0) continue;
+    if (presence.of(k)) continue;
     problem.object = change.list.spans[k].path;
     return problem.set(Code::plan_stale,
                        "%s, which the plan would change, has been unloaded since the plan was made: plan again",
@@ -170,7 +170,7 @@ void Engine::write(Change &change, std::uint64_t generation, Problem &problem) {
   }
   for (std::size_t k = 0; k < change.redirects.size(); ++k)
     if (change.redirects[k].slots > 0) change.set_original(k, change.redirects[k].original);
-  Writer writer(change, is_loaded);
+  Writer writer(change, presence);
   writer.put_in(problem);
   left_open_ = left_open_ || !writer.has_restored_all();
 }
@@ -181,17 +181,16 @@ void Engine::tell_left_open() {
 }
 
 /// Objects that were unloaded took their slots with them.
-bool Engine::see_which_are_loaded(const Change &change, PageVector<char> &is_loaded, Problem &problem) {
+bool Engine::see_which_are_loaded(const Change &change, Presence &presence, Problem &problem) {
   const PageVector<Span> &spans = change.list.spans;
-  if (!is_loaded.assign_zero(spans.size())) {
+  if (change.seen == objects_.generation()) return true;
+  if (!presence.flags.assign_zero(spans.size())) {
     problem.set(Code::out_of_memory, "no memory to look at %zu objects", spans.size());
     return false;
   }
-  const bool none_went = change.seen == objects_.generation();
   for (std::size_t k = 0; k < spans.size(); ++k) {
-    const Object *object = none_went ? nullptr : objects_.with_id(spans[k].object);
-    is_loaded[k] =
-        none_went || (object != nullptr && object->contains(spans[k].low) && object->contains(spans[k].high)) ? 1 : 0;
+    const Object *object = objects_.with_id(spans[k].object);
+    presence.flags[k] = object != nullptr && object->contains(spans[k].low) && object->contains(spans[k].high) ? 1 : 0;
   }
   return true;
 }
@@ -253,9 +252,9 @@ Result<Done> Engine::revert(Change &change) {
   const LayersAbove above(layers_, change);
   Problem problem;
   objects_.while_locked(problem, [&](Problem &inner) {
-    PageVector<char> is_loaded;
-    if (!see_which_are_loaded(change, is_loaded, inner)) return;
-    Writer writer(change, is_loaded);
+    Presence presence;
+    if (!see_which_are_loaded(change, presence, inner)) return;
+    Writer writer(change, presence);
     std::size_t led = 0;
     for (; led < above.originals.size(); ++led) {
       const LayersAbove::Original &one = above.originals[led];
@@ -298,10 +297,10 @@ void Engine::settle() {
     if (!change->has_late || !change->is_applied) continue;
     Problem problem;
     objects_.while_locked(problem, [&](Problem &inner) {
-      PageVector<char> is_loaded;
-      if (!see_which_are_loaded(*change, is_loaded, inner)) return;
+      Presence presence;
+      if (!see_which_are_loaded(*change, presence, inner)) return;
       for (std::size_t k = 0; k < change->list.spans.size(); ++k) {
-        if (is_loaded[k] == 0) continue;
+        if (!presence.of(k)) continue;
         const Span &span = change->list.spans[k];
         for (const Slot &slot : change->list.in(span)) {
           const std::uintptr_t address = span.base + slot.where;
@@ -328,10 +327,10 @@ std::size_t Engine::conflicts(Change &change) {
   std::size_t conflicts = 0;
   Problem problem;
   objects_.while_locked(problem, [&](Problem &inner) {
-    PageVector<char> is_loaded;
-    if (!see_which_are_loaded(change, is_loaded, inner)) return;
+    Presence presence;
+    if (!see_which_are_loaded(change, presence, inner)) return;
     for (std::size_t k = 0; k < change.list.spans.size(); ++k) {
-      if (is_loaded[k] == 0) continue;
+      if (!presence.of(k)) continue;
       const Span &span = change.list.spans[k];
       for (const Slot &slot : change.list.in(span)) {
         const std::uintptr_t address = span.base + slot.where;

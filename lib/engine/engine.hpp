@@ -17,6 +17,8 @@
 
 namespace shunt::core {
 
+struct Presence;
+
 class Engine {
  public:
   /// The process's engine. Made on first use, never destroyed: redirects may stand until the very end.
@@ -74,7 +76,7 @@ class Engine {
   void finish_plan(Plan &plan);
   Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, const Plan &plan);
   void write(Change &change, std::uint64_t generation, Problem &problem);
-  bool see_which_are_loaded(const Change &change, PageVector<char> &is_loaded, Problem &problem);
+  bool see_which_are_loaded(const Change &change, Presence &presence, Problem &problem);
   void tell_left_open();
   void settle();
 

@@ -101,7 +101,8 @@ bool SlotFinder::run(Read read, Problem &problem) {
   };
   if (!is_narrow_ && last_.answers(objects_.generation(), numbers_)) {
     const FoundSlots &found = last_.found();
-    if (!plan_.list.slots.reserve(found.slots.size())) return no_memory(problem);
+    if (!plan_.list.slots.reserve(found.slots.size()) || !plan_.list.spans.reserve(found.parts.size()))
+      return no_memory(problem);
     for (std::size_t k = 0; k < found.parts.size(); ++k)
       if (!deal_and_read(found, k)) return false;
     return true;

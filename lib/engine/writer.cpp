@@ -115,7 +115,7 @@ void Writer::put_back(std::uintptr_t address, std::uintptr_t from, std::uintptr_
 bool Writer::take_out(std::size_t &conflicts, Problem &problem) {
   conflicts = 0;
   for (std::size_t k = change_.list.spans.size(); k-- > 0;) {  // so that the first are in the cache for the next plan
-    if (is_loaded_[k] == 0) continue;
+    if (!presence_.of(k)) continue;
     const Span &span = change_.list.spans[k];
     if (!open(span, problem)) {
       close();
@@ -138,7 +138,7 @@ bool Writer::take_out(std::size_t &conflicts, Problem &problem) {
 
 void Writer::undo_take_out(std::size_t first_span) {
   for (std::size_t k = first_span; k < change_.list.spans.size(); ++k) {
-    if (is_loaded_[k] == 0) continue;
+    if (!presence_.of(k)) continue;
     const Span &span = change_.list.spans[k];
     Problem refused;
     const bool is_open = open(span, refused);

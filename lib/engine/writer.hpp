@@ -13,10 +13,16 @@
 
 namespace shunt::core {
 
+/// Which of a change's spans belong to objects that are still loaded. Nothing is noted where all are.
+struct Presence {
+  PageVector<char> flags;
+  [[nodiscard]] bool of(std::size_t span) const { return flags.empty() || flags[span] != 0; }
+};
+
 class Writer {
  public:
-  /// `is_loaded` has one flag for each span of the change: slots of objects that are gone are passed over.
-  Writer(Change &change, const PageVector<char> &is_loaded) : change_(change), is_loaded_(is_loaded) {}
+  /// Slots of objects that are gone are passed over.
+  Writer(Change &change, const Presence &presence) : change_(change), presence_(presence) {}
 
   /// Every slot from what it held to the replacement, the patch's own to the originals. Stops at the first slot that holds
   /// something else (slot_changed) and at the first page that cannot be opened (protection_refused).
@@ -44,7 +50,7 @@ class Writer {
   void close();
 
   Change &change_;
-  const PageVector<char> &is_loaded_;
+  const Presence &presence_;
   bool has_restored_all_ = true;
   WriteWindows windows_;
 };
