@@ -1,5 +1,7 @@
 #include "base/log.hpp"
 
+#include <pthread.h>
+
 #include <cstdarg>
 #include <cstdio>
 #include <mutex>
@@ -18,6 +20,10 @@ Sink current_sink;
 
 }  // namespace
 
+void hold_log_at_fork() {
+  pthread_atfork([] { sink_mutex.lock(); }, [] { sink_mutex.unlock(); }, [] { sink_mutex.unlock(); });
+}
+
 void set_log(shunt_log_sink sink, void *user, shunt_log_level level) {
   const std::lock_guard lock(sink_mutex);
   current_sink = {sink, user, level};
@@ -30,11 +36,13 @@ void log(shunt_log_level level, const char *format, ...) {
     sink = current_sink;
   }
   if (sink.function == nullptr || level < sink.level) return;
-  char line[1024];
+  char line[4096];
   va_list arguments;
   va_start(arguments, format);
   std::vsnprintf(line, sizeof line, format, arguments);
   va_end(arguments);
+  for (char *at = line; *at != '\0'; ++at)
+    if (static_cast<unsigned char>(*at) < ' ') *at = '?';
   sink.function(level, line, sink.user);
 }
 

@@ -18,32 +18,11 @@ Engine &Engine::instance() {
 
 /// A fork waits for a transaction to end, so that the child finds it whole or not begun, and the engine free. Where the
 /// engine itself ran into a replacement that forks, this thread holds the engine already, and goes on holding it.
+/// The log is asked for while the engine is held, so its lock is taken after: handlers before a fork run in reverse order.
 Engine::Engine() {
-  pthread_atfork([] { instance().before_fork(); }, [] { instance().after_fork(); }, [] { instance().after_fork(); });
-}
-
-void Engine::before_fork() {
-  forks_while_held_ = __atomic_load_n(&owner_, __ATOMIC_RELAXED) == sys::thread_id();
-  if (!forks_while_held_) mutex_.lock();
-}
-
-void Engine::after_fork() {
-  if (!forks_while_held_) mutex_.unlock();
-  if (forks_while_held_) __atomic_store_n(&owner_, sys::thread_id(), __ATOMIC_RELAXED);  // the child has another id
-}
-
-Engine::Guard::Guard(Engine &engine) : engine_(engine) {
-  const int thread = sys::thread_id();
-  if (__atomic_load_n(&engine_.owner_, __ATOMIC_RELAXED) == thread) return;
-  engine_.mutex_.lock();
-  __atomic_store_n(&engine_.owner_, thread, __ATOMIC_RELAXED);
-  holds_ = true;
-}
-
-Engine::Guard::~Guard() {
-  if (!holds_) return;
-  __atomic_store_n(&engine_.owner_, 0, __ATOMIC_RELAXED);
-  engine_.mutex_.unlock();
+  hold_log_at_fork();
+  pthread_atfork([] { instance().mutex_.before_fork(); }, [] { instance().mutex_.after_fork(); },
+                 [] { instance().mutex_.after_fork(); });
 }
 
 Problem Engine::Guard::problem() {
@@ -122,6 +101,10 @@ Result<std::unique_ptr<Change>> Engine::commit(const Plan &plan) {
 
 /// `change` has the plan's slots and no more.
 Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> change, const Plan &plan) {
+  for (const auto &request : plan.requests)
+    if (request->replacement == 0)
+      return make_error(Code::wrong_state, "the replacement of '%s' is not loaded: this plan is only to be looked at",
+                        request->symbol.c_str());
   std::vector<std::uintptr_t> cells;  // what the users' words held, to be put back on failure
   for (std::uint32_t k = 0; k < plan.requests.size(); ++k) {
     const PlannedRedirect &planned = plan.redirects[k];
@@ -320,28 +303,102 @@ void Engine::settle() {
 }
 
 std::size_t Engine::conflicts(Change &change) {
-  if (!change.is_applied) return change.conflicts;
   const Guard guard(*this);
   if (!guard) return 0;
+  if (!change.is_applied) return change.conflicts;
   settle();
   std::size_t conflicts = 0;
   Problem problem;
   objects_.while_locked(problem, [&](Problem &inner) {
-    Presence presence;
-    if (!see_which_are_loaded(change, presence, inner)) return;
-    for (std::size_t k = 0; k < change.list.spans.size(); ++k) {
-      if (!presence.of(k)) continue;
-      const Span &span = change.list.spans[k];
-      for (const Slot &slot : change.list.in(span)) {
-        const std::uintptr_t address = span.base + slot.where;
-        const std::vector<Layer> &layers = layers_.over(change.redirects[slot.redirect].request->symbol);
-        if (load_word(address) != Layers::top_of(layers, address, change.after(slot))) ++conflicts;
-      }
-    }
-    for (const SelfSlot &slot : change.self_slots)
-      if (load_word(slot.address) != slot.after) ++conflicts;
+    conflicts = visit_conflicts(change, inner,
+                                [](const char *, std::uint32_t, std::uintptr_t, std::uintptr_t, std::uintptr_t) {});
   });
   return conflicts;
+}
+
+/// Inside while_locked(). Calls `visit(object, redirect, address, expected, found)` for each slot that holds something else.
+template <class Visit>
+std::size_t Engine::visit_conflicts(const Change &change, Problem &problem, Visit visit) {
+  std::size_t conflicts = 0;
+  Presence presence;
+  if (!see_which_are_loaded(change, presence, problem)) return 0;
+  const auto look = [&](const char *object, std::uint32_t redirect, std::uintptr_t address, std::uintptr_t expected) {
+    const std::uintptr_t found = load_word(address);
+    if (found == expected) return;
+    ++conflicts;
+    visit(object, redirect, address, expected, found);
+  };
+  for (std::size_t k = 0; k < change.list.spans.size(); ++k) {
+    if (!presence.of(k)) continue;
+    const Span &span = change.list.spans[k];
+    for (const Slot &slot : change.list.in(span)) {
+      const std::uintptr_t address = span.base + slot.where;
+      const std::vector<Layer> &layers = layers_.over(change.redirects[slot.redirect].request->symbol);
+      look(span.path, slot.redirect, address, Layers::top_of(layers, address, change.after(slot)));
+    }
+  }
+  for (const SelfSlot &slot : change.self_slots) look("the patch", slot.redirect, slot.address, slot.after);
+  return conflicts;
+}
+
+Result<std::vector<StandingChange>> Engine::standing(bool with_slots) {
+  const Guard guard(*this);
+  if (!guard) return Guard::problem().to_error();
+  settle();
+  std::vector<StandingChange> all(layers_.changes().size());
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    const Change &change = *layers_.changes()[k];
+    all[k].change = &change;
+    for (std::uint32_t r = 0; r < change.redirects.size(); ++r) {
+      const ChangeRedirect &redirect = change.redirects[r];
+      if (redirect.slots == 0) continue;
+      const std::vector<Layer> &layers = layers_.over(redirect.request->symbol);
+      const auto own = std::find_if(layers.begin(), layers.end(),
+                                    [&](const Layer &layer) { return layer.change == &change && layer.redirect == r; });
+      all[k].redirects.push_back({redirect.request->symbol, redirect.provider, "", redirect.replacement, redirect.slots,
+                                  static_cast<std::uint32_t>(own - layers.begin()) + 1,
+                                  static_cast<std::uint32_t>(layers.size())});
+    }
+    all[k].objects.resize(change.list.spans.size());
+    all[k].conflicting.reserve(with_slots ? StandingChange::kConflictsShown : 0);
+  }
+  Problem problem;
+  objects_.while_locked(problem, [&](Problem &inner) {
+    for (StandingChange &one : all) {
+      Presence presence;
+      if (!see_which_are_loaded(*one.change, presence, inner)) return;
+      std::size_t kept = 0;
+      for (std::size_t k = 0; k < one.change->list.spans.size(); ++k)
+        if (presence.of(k)) one.objects[kept++] = {one.change->list.spans[k].path, one.change->list.spans[k].count};
+      one.objects.resize(kept);  // smaller: takes no memory
+      for (StandingRedirect &redirect : one.redirects) {
+        const Object *holder = objects_.at(redirect.replacement);
+        redirect.replacement_in = holder != nullptr ? holder->path : "";
+      }
+      one.conflicts = visit_conflicts(
+          *one.change, inner,
+          [&](const char *object, std::uint32_t redirect, std::uintptr_t address, std::uintptr_t expected,
+              std::uintptr_t found) {
+            if (one.conflicting.size() == one.conflicting.capacity()) return;
+            const Object *holder = objects_.at(found);
+            one.conflicting.push_back({one.change->redirects[redirect].request, object,
+                                       holder != nullptr ? holder->path : "", address, expected, found});
+          });
+    }
+  });
+  if (problem) return problem.to_error();
+  return all;
+}
+
+Result<ImportList> Engine::imports(const std::vector<std::string> &symbols, const std::vector<std::string> &callers) {
+  const Guard guard(*this);
+  if (!guard) return Guard::problem().to_error();
+  settle();
+  ImportList list;
+  Problem problem;
+  objects_.while_locked(problem, [&](Problem &inner) { list.fill(objects_, symbols, callers, inner); });
+  if (problem) return problem.to_error();
+  return list;
 }
 
 Engine::IndexUse Engine::index_use() {

@@ -6,13 +6,15 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "base/owned_mutex.hpp"
 #include "base/result.hpp"
+#include "engine/imports.hpp"
 #include "engine/layers.hpp"
 #include "engine/plan.hpp"
 #include "engine/planner.hpp"
+#include "engine/standing.hpp"
 #include "objects/object_table.hpp"
 
 namespace shunt::core {
@@ -31,6 +33,12 @@ class Engine {
 
   /// Slots that hold neither the change's value nor that of a layer above it.
   std::size_t conflicts(Change &change);
+
+  /// The changes that stand, oldest first. `with_slots`: also which slots hold something else.
+  Result<std::vector<StandingChange>> standing(bool with_slots);
+
+  /// The imports of the loaded objects, where both globs match: the symbols and the callers. Empty lists match everything.
+  Result<ImportList> imports(const std::vector<std::string> &symbols, const std::vector<std::string> &callers);
 
   /// Makes a patch library known: what it exports is a replacement, never an original, and what it calls by the names that it
   /// replaces are originals. For ever, as patches are not unmapped once they were applied.
@@ -55,34 +63,24 @@ class Engine {
 
  private:
   /// Holds the engine; does not when this very thread already holds it (a replacement that the engine ran into).
-  class Guard {
+  class Guard : public OwnedMutex::Guard {
    public:
-    explicit Guard(Engine &engine);
-    Guard(const Guard &) = delete;
-    Guard &operator=(const Guard &) = delete;
-    ~Guard();
-    explicit operator bool() const { return holds_; }
+    explicit Guard(Engine &engine) : OwnedMutex::Guard(engine.mutex_) {}
     [[nodiscard]] static Problem problem();
-
-   private:
-    Engine &engine_;
-    bool holds_ = false;
   };
 
   Engine();
-  void before_fork();
-  void after_fork();
   void make_plan(Plan &plan, Problem &problem);
   void finish_plan(Plan &plan);
   Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, const Plan &plan);
   void write(Change &change, std::uint64_t generation, Problem &problem);
   bool see_which_are_loaded(const Change &change, Presence &presence, Problem &problem);
+  template <class Visit>
+  std::size_t visit_conflicts(const Change &change, Problem &problem, Visit visit);
   void tell_left_open();
   void settle();
 
-  std::mutex mutex_;
-  int owner_ = 0;  // thread that holds mutex_, 0: none
-  bool forks_while_held_ = false;
+  OwnedMutex mutex_;
   bool left_open_ = false;  // pages whose protection the kernel did not restore
   ObjectTable objects_;
   Layers layers_;

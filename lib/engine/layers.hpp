@@ -5,6 +5,7 @@
 // real function: a layer for one caller only cannot stand in for calls from everywhere.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -33,7 +34,7 @@ struct Change {
   std::uint64_t seen = 0;     // generation of the object table in which all of its objects were known to be there
   std::size_t conflicts = 0;  // counted by the revert
   bool has_late = false;      // a slot that is_late
-  bool is_applied = false;
+  std::atomic<bool> is_applied = false;  // asked by any thread, changed with the engine held
 
   [[nodiscard]] std::uintptr_t before(const Slot &slot) const {
     return list.before(slot, redirects[slot.redirect].function);

@@ -313,6 +313,7 @@ bool Planner::take_function(std::uint32_t request, const Object &caller, const D
 
 bool Planner::check_replacement(std::uint32_t request, Problem &problem) {
   const Request &asked = *plan_.requests[request];
+  if (asked.replacement == 0) return true;
   const Object *holder = objects_.at(asked.replacement);
   const char *why = nullptr;
   if (asked.replacement == plan_.redirects[request].function) {

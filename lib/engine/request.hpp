@@ -36,7 +36,7 @@ struct Request {
 
   const std::string symbol;
   const SymbolName name{symbol.c_str()};
-  const std::uintptr_t replacement;
+  const std::uintptr_t replacement;  // 0: of a patch that is not loaded, for a plan that is only looked at
   std::shared_ptr<const CallerFilter> filter;
   std::string provider;  // glob; "" any
   std::string version;   // "" any
