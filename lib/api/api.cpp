@@ -11,14 +11,18 @@
 #include "api/functions.hpp"
 #include "api/handles.hpp"
 #include "base/log.hpp"
+#include "patch/registry.hpp"
 
 using shunt::core::Code;
 using shunt::core::Done;
 using shunt::core::Engine;
 using shunt::core::Error;
+using shunt::core::How;
 using shunt::core::make_error;
+using shunt::core::Registry;
 using shunt::core::Request;
 using shunt::core::Result;
+using shunt::core::Who;
 
 namespace {
 
@@ -152,10 +156,10 @@ void error_free(shunt_error *error) {
   if (error != kNoMemory) delete error;
 }
 
-/// The engine is made here already: a host that locks around its own calls and around fork() sets its log before, so that its
+/// The registry, and with it the engine, is made here already: a host that locks around its own calls and around fork() sets its log before, so that its
 /// handlers for fork() run before the engine's.
 void set_log(shunt_log_sink sink, void *user, shunt_log_level level) {
-  Engine::instance();
+  Registry::instance();
   shunt::core::set_log(sink, user, level);
 }
 
@@ -331,8 +335,8 @@ shunt_code patch_plan(const shunt_patch *patch, shunt_plan **plan, shunt_error *
 shunt_code patch_apply(shunt_patch *patch, shunt_error **error) {
   return guarded(error, [&] {
     if (patch == nullptr) return missing(error, "the patch");
-    Result<Done> applied = patch->patch->apply();
-    if (!applied) return fail(error, std::move(applied.error()));
+    const auto applied = Registry::instance().apply(patch->patch, Who::self(How::program), "");
+    if (!applied) return fail(error, applied.error());
     patch->change.change = patch->patch->change();
     return SHUNT_OK;
   });
@@ -341,8 +345,8 @@ shunt_code patch_apply(shunt_patch *patch, shunt_error **error) {
 shunt_code patch_revert(shunt_patch *patch, shunt_error **error) {
   return guarded(error, [&] {
     if (patch == nullptr) return missing(error, "the patch");
-    Result<Done> reverted = patch->patch->revert();
-    return reverted ? SHUNT_OK : fail(error, std::move(reverted.error()));
+    const auto reverted = Registry::instance().revert(*patch->patch, Who::self(How::program));
+    return reverted ? SHUNT_OK : fail(error, reverted.error());
   });
 }
 

@@ -5,20 +5,8 @@
 #include "engine/plan.hpp"
 
 namespace shunt::core {
-namespace {
 
-[[gnu::format(printf, 2, 3)]] void append(std::string &text, const char *format, ...) {
-  char line[1024];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(line, sizeof line, format, arguments);
-  va_end(arguments);
-  text += line;
-}
-
-const char *plural(std::uint32_t count) { return count == 1 ? "" : "s"; }
-
-const char *reason(Beside what) {
+const char *beside_text(Beside what) {
   switch (what) {
     case Beside::other_version:
       return "ask for another version: left alone";
@@ -48,6 +36,19 @@ const char *reason(Beside what) {
   return "";
 }
 
+namespace {
+
+[[gnu::format(printf, 2, 3)]] void append(std::string &text, const char *format, ...) {
+  char line[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(line, sizeof line, format, arguments);
+  va_end(arguments);
+  text += line;
+}
+
+const char *plural(std::uint32_t count) { return count == 1 ? "" : "s"; }
+
 void describe(std::string &text, const Request &request, const PlannedRedirect &redirect) {
   if (redirect.slots == 0) {
     append(text, "%s: matches nothing in this process\n", request.symbol.c_str());
@@ -62,7 +63,7 @@ void describe(std::string &text, const Request &request, const PlannedRedirect &
     const BesideCount &beside = redirect.beside[k];
     if (beside.count > 0)
       append(text, "  %u slot%s, in %s for one, %s\n", beside.count, plural(beside.count), beside.example,
-             reason(static_cast<Beside>(k)));
+             beside_text(static_cast<Beside>(k)));
   }
 }
 

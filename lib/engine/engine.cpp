@@ -65,6 +65,7 @@ void Engine::finish_plan(Plan &plan) {
   for (std::uint32_t k = 0; k < plan.requests.size(); ++k) {
     PlannedRedirect &redirect = plan.redirects[k];
     const std::vector<Layer> &layers = layers_.over(plan.requests[k]->symbol);
+    redirect.layers_below = static_cast<std::uint32_t>(layers.size());
     if (redirect.slots > 0 && !layers.empty())
       redirect.original = Layers::original_over(layers, layers.size(), plan.list, k, redirect.function);
   }

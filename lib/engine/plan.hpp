@@ -27,6 +27,9 @@ enum class Beside : std::uint8_t {
   kCount
 };
 
+/// What a plan says of such slots: "were not bound yet".
+const char *beside_text(Beside what);
+
 struct BesideCount {
   std::uint32_t count = 0;
   const char *example = "";  // path of one caller
@@ -39,6 +42,7 @@ struct PlannedRedirect {
   const char *provider = "";                  // path of the object that defines it
   std::uint32_t first = 0, slots = 0;         // in the plan's list, in ascending order of address
   std::uint32_t callers = 0;                  // objects
+  std::uint32_t layers_below = 0;             // over the symbol, whether they cover these slots or not
   bool provider_calls_through_slots = false;  // the provider is itself among the callers
   std::array<BesideCount, static_cast<std::size_t>(Beside::kCount)> beside = {};
 };

@@ -1,0 +1,87 @@
+#include "base/sha256.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace shunt::core {
+namespace {
+
+// The first 32 bits of the fractional parts of the cube roots of the first 64 primes.
+constexpr std::array<std::uint32_t, 64> kRound = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+}  // namespace
+
+void Sha256::add(const void *bytes, std::size_t size) {
+  const auto *at = static_cast<const std::uint8_t *>(bytes);
+  while (size > 0) {
+    const std::size_t filled = size_ % rest_.size();
+    const std::size_t part = std::min(size, rest_.size() - filled);
+    std::copy_n(at, part, rest_.data() + filled);
+    at += part;
+    size -= part;
+    size_ += part;
+    if (filled + part == rest_.size()) add_block(rest_.data());
+  }
+}
+
+void Sha256::add_block(const std::uint8_t *block) {
+  std::array<std::uint32_t, 64> w;
+  for (std::size_t t = 0; t < 16; ++t)
+    w[t] = std::uint32_t{block[4 * t]} << 24 | std::uint32_t{block[4 * t + 1]} << 16 |
+           std::uint32_t{block[4 * t + 2]} << 8 | std::uint32_t{block[4 * t + 3]};
+  for (std::size_t t = 16; t < 64; ++t) {
+    const std::uint32_t s0 = std::rotr(w[t - 15], 7) ^ std::rotr(w[t - 15], 18) ^ (w[t - 15] >> 3);
+    const std::uint32_t s1 = std::rotr(w[t - 2], 17) ^ std::rotr(w[t - 2], 19) ^ (w[t - 2] >> 10);
+    w[t] = w[t - 16] + s0 + w[t - 7] + s1;
+  }
+  auto [a, b, c, d, e, f, g, h] = state_;
+  for (std::size_t t = 0; t < 64; ++t) {
+    const std::uint32_t sum1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
+    const std::uint32_t t1 = h + sum1 + ((e & f) ^ (~e & g)) + kRound[t] + w[t];
+    const std::uint32_t sum0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
+    const std::uint32_t t2 = sum0 + ((a & b) ^ (a & c) ^ (b & c));
+    h = g;
+    g = f;
+    f = e;
+    e = d + t1;
+    d = c;
+    c = b;
+    b = a;
+    a = t1 + t2;
+  }
+  const std::array<std::uint32_t, 8> add = {a, b, c, d, e, f, g, h};
+  for (std::size_t k = 0; k < 8; ++k) state_[k] += add[k];
+}
+
+std::string Sha256::hex() {
+  const std::uint64_t bits = size_ * 8;
+  const std::uint8_t one = 0x80, zero = 0;
+  add(&one, 1);
+  while (size_ % rest_.size() != 56) add(&zero, 1);
+  std::array<std::uint8_t, 8> length;
+  for (std::size_t k = 0; k < 8; ++k) length[k] = static_cast<std::uint8_t>(bits >> (56 - 8 * k));
+  add(length.data(), length.size());
+  std::array<std::uint8_t, 32> hash;
+  for (std::size_t k = 0; k < 32; ++k) hash[k] = static_cast<std::uint8_t>(state_[k / 4] >> (24 - 8 * (k % 4)));
+  return to_hex(hash.data(), hash.size());
+}
+
+std::string to_hex(const std::uint8_t *bytes, std::size_t size) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (std::size_t k = 0; k < size; ++k) {
+    text += kDigits[bytes[k] >> 4];
+    text += kDigits[bytes[k] & 15];
+  }
+  return text;
+}
+
+}  // namespace shunt::core
