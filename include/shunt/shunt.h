@@ -263,6 +263,37 @@ SHUNT_API void *shunt_patch_symbol(const shunt_patch *patch, const char *symbol)
 /* Frees the handle. A patch that is applied stays applied. One that never was applied is unloaded. Accepts NULL. */
 SHUNT_API void shunt_patch_free(shunt_patch *patch);
 
+/* ---- control ------------------------------------------------------------------------------------------------------ */
+
+/* How the process is reached from outside. Set everything to zero, then what is needed; or use SHUNT_CONTROL_OPTIONS_INIT. */
+typedef struct shunt_control_options {
+  size_t size; /* sizeof(shunt_control_options) */
+  /* Where the socket is made. NULL: what the environment variable SHUNT_SOCKET says, or else $XDG_RUNTIME_DIR/shunt/PID.sock,
+   * /run/shunt/PID.sock or /tmp/shunt-UID/PID.sock, the first whose folder can be used. "off": no socket. */
+  const char *socket;
+  /* Patches to be applied now, as a NULL-terminated array of paths, or NULL. What is wrong with one goes to the log. */
+  const char *const *patches;
+  /* A folder whose *.so files are applied while they are there, or NULL. It is looked through in this call. A file counts when
+   * it was renamed into the folder; folder and files must belong to root or the process's user and not be writable by others. */
+  const char *folder;
+  /* A signal that makes shunt look through the folder again, or 0. */
+  int signal;
+} shunt_control_options;
+
+#define SHUNT_CONTROL_OPTIONS_INIT {sizeof(shunt_control_options), NULL, NULL, NULL, 0}
+
+/* Starts shunt's one thread in this process, "shunt", which blocks all signals and sleeps until it is asked: by the shunt command
+ * on the control socket (docs/control.md), by a file in the folder, by the signal. Only root and the process's effective user are
+ * answered. A child of fork() has a thread and a socket of its own. The socket's file is removed by exit().
+ * `options` may be NULL. Nothing is started when there is neither a socket nor a folder; patches are applied all the same.
+ * Errors: SHUNT_E_wrong_state when it runs already, for example by the shim; SHUNT_E_not_permitted when the socket's folder is
+ * not safe, or in a program that runs with more rights than its user; SHUNT_E_system when there is no socket or no thread. */
+SHUNT_API shunt_code shunt_control_start(const shunt_control_options *options, shunt_error **error);
+
+/* The path of the process's control socket, "" when it has none now (a child of fork() has one a moment later). The string
+ * is valid for ever. */
+SHUNT_API const char *shunt_control_path(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -348,4 +348,22 @@ class Patch {
   detail::Owned<shunt_patch, &shunt_patch_free> patch_;
 };
 
+/// How the process is reached from outside: shunt_control_options with C++ types.
+struct ControlOptions {
+  std::string socket = {};  // "off": none
+  std::vector<std::string> patches = {};
+  std::string folder = {};
+  int signal = 0;
+};
+
+/// Starts the control thread. See shunt_control_start().
+inline Result<void> start_control(const ControlOptions &options = {}) {
+  const detail::StringArray patches(options.patches);
+  const shunt_control_options c_options = {sizeof c_options, detail::or_null(options.socket), patches.get(),
+                                           detail::or_null(options.folder), options.signal};
+  shunt_error *error = nullptr;
+  const shunt_code code = shunt_control_start(&c_options, &error);
+  return detail::done(code, error);
+}
+
 }  // namespace shunt

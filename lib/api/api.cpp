@@ -8,6 +8,7 @@
 #include <cstring>
 #include <new>
 
+#include "api/calls.hpp"
 #include "api/functions.hpp"
 #include "api/handles.hpp"
 #include "base/log.hpp"
@@ -26,54 +27,15 @@ using shunt::core::Who;
 
 namespace {
 
-/// For when there is no memory for an error: its address is the error.
-char no_memory_storage[sizeof(shunt_error)];
-shunt_error *const kNoMemory = reinterpret_cast<shunt_error *>(no_memory_storage);
-
-shunt_code fail(shunt_error **out, Error error) {
-  const auto code = static_cast<shunt_code>(error.code);
-  if (out != nullptr) {
-    *out = new (std::nothrow) shunt_error{std::move(error)};
-    if (*out == nullptr) *out = kNoMemory;
-  }
-  return code;
-}
-
-/// Runs `work(error)`, which returns a code, with *error cleared before and running out of memory told as an error.
-template <class Work>
-shunt_code guarded(shunt_error **error, Work work) {
-  if (error != nullptr) *error = nullptr;
-  try {
-    return work();
-  } catch (const std::bad_alloc &) {
-    if (error != nullptr) *error = kNoMemory;
-    return SHUNT_E_out_of_memory;
-  }
-}
+using shunt::api::bad_options;
+using shunt::api::fail;
+using shunt::api::guarded;
+using shunt::api::no_memory;
+using shunt::api::read_options;
+using shunt::api::strings;
 
 shunt_code missing(shunt_error **error, const char *what) {
   return fail(error, make_error(Code::invalid_argument, "%s is missing (NULL)", what));
-}
-
-std::vector<std::string> strings(const char *const *array) {
-  std::vector<std::string> all;
-  for (; array != nullptr && *array != nullptr; ++array) all.emplace_back(*array);
-  return all;
-}
-
-/// The options of this or an earlier version of the header: what a shorter struct does not have is 0.
-template <class Options>
-bool read_options(const Options *given, Options &options) {
-  options = Options{};
-  if (given == nullptr) return true;
-  if (given->size < sizeof given->size || given->size > sizeof options) return false;
-  std::memcpy(&options, given, given->size);
-  return true;
-}
-
-shunt_code bad_options(shunt_error **error) {
-  return fail(
-      error, make_error(Code::invalid_argument, "the size of the options is not one that this version of shunt knows"));
 }
 
 shunt_code add(shunt_transaction &transaction, const char *symbol, void *replacement, const shunt_options *given,
@@ -125,6 +87,35 @@ shunt_code wrap_plan(Result<std::unique_ptr<shunt::core::Plan>> made, shunt_plan
 
 namespace shunt::api {
 
+namespace {
+
+/// For when there is no memory for an error: its address is the error.
+char no_memory_storage[sizeof(shunt_error)];
+
+}  // namespace
+
+shunt_error *no_memory() { return reinterpret_cast<shunt_error *>(no_memory_storage); }
+
+shunt_code fail(shunt_error **out, Error error) {
+  const auto code = static_cast<shunt_code>(error.code);
+  if (out != nullptr) {
+    *out = new (std::nothrow) shunt_error{std::move(error)};
+    if (*out == nullptr) *out = no_memory();
+  }
+  return code;
+}
+
+shunt_code bad_options(shunt_error **error) {
+  return fail(
+      error, make_error(Code::invalid_argument, "the size of the options is not one that this version of shunt knows"));
+}
+
+std::vector<std::string> strings(const char *const *array) {
+  std::vector<std::string> all;
+  for (; array != nullptr && *array != nullptr; ++array) all.emplace_back(*array);
+  return all;
+}
+
 const char *version(void) { return SHUNT_VERSION_STRING; }
 
 // ---- errors
@@ -133,27 +124,27 @@ const char *code_name(shunt_code code) { return shunt::core::code_name(static_ca
 const char *code_text(shunt_code code) { return shunt::core::code_text(static_cast<Code>(code)); }
 
 shunt_code error_code(const shunt_error *error) {
-  if (error == kNoMemory) return SHUNT_E_out_of_memory;
+  if (error == no_memory()) return SHUNT_E_out_of_memory;
   return error != nullptr ? static_cast<shunt_code>(error->error.code) : SHUNT_OK;
 }
 const char *error_message(const shunt_error *error) {
-  if (error == kNoMemory) return "there is no memory, not even for an error message";
+  if (error == no_memory()) return "there is no memory, not even for an error message";
   return error != nullptr ? error->error.message.c_str() : "";
 }
 const char *error_object(const shunt_error *error) {
-  return error != nullptr && error != kNoMemory ? error->error.object.c_str() : "";
+  return error != nullptr && error != no_memory() ? error->error.object.c_str() : "";
 }
 const char *error_symbol(const shunt_error *error) {
-  return error != nullptr && error != kNoMemory ? error->error.symbol.c_str() : "";
+  return error != nullptr && error != no_memory() ? error->error.symbol.c_str() : "";
 }
 uint64_t error_address(const shunt_error *error) {
-  return error != nullptr && error != kNoMemory ? error->error.address : 0;
+  return error != nullptr && error != no_memory() ? error->error.address : 0;
 }
 int error_errno(const shunt_error *error) {
-  return error != nullptr && error != kNoMemory ? error->error.sys_errno : 0;
+  return error != nullptr && error != no_memory() ? error->error.sys_errno : 0;
 }
 void error_free(shunt_error *error) {
-  if (error != kNoMemory) delete error;
+  if (error != no_memory()) delete error;
 }
 
 /// The registry, and with it the engine, is made here already: a host that locks around its own calls and around fork() sets its log before, so that its
@@ -166,7 +157,7 @@ void set_log(shunt_log_sink sink, void *user, shunt_log_level level) {
 // ---- transactions
 
 shunt_code redirect(const char *symbol, void *replacement, const shunt_options *options, shunt_change **change,
-                          shunt_error **error) {
+                    shunt_error **error) {
   return guarded(error, [&] {
     if (change == nullptr) return missing(error, "the place for the change");
     *change = nullptr;
@@ -187,7 +178,7 @@ shunt_code transaction_new(shunt_transaction **transaction, shunt_error **error)
 void transaction_free(shunt_transaction *transaction) { delete transaction; }
 
 shunt_code transaction_add(shunt_transaction *transaction, const char *symbol, void *replacement,
-                                 const shunt_options *options, shunt_error **error) {
+                           const shunt_options *options, shunt_error **error) {
   return guarded(error, [&] {
     if (transaction == nullptr) return missing(error, "the transaction");
     return add(*transaction, symbol, replacement, options, error);
@@ -274,9 +265,7 @@ void change_free(shunt_change *change) {
   delete change;
 }
 
-int change_is_applied(const shunt_change *change) {
-  return change != nullptr && change->change->is_applied ? 1 : 0;
-}
+int change_is_applied(const shunt_change *change) { return change != nullptr && change->change->is_applied ? 1 : 0; }
 size_t change_slots(const shunt_change *change) { return change != nullptr ? change->change->list.slots.size() : 0; }
 size_t change_conflicts(const shunt_change *change) {
   return change != nullptr ? Engine::instance().conflicts(*change->change) : 0;
@@ -288,8 +277,7 @@ void *original(const shunt_change *change, size_t k) {
 
 // ---- patches
 
-shunt_code patch_load(const char *path, const shunt_patch_options *options, shunt_patch **patch,
-                            shunt_error **error) {
+shunt_code patch_load(const char *path, const shunt_patch_options *options, shunt_patch **patch, shunt_error **error) {
   return guarded(error, [&] {
     if (path == nullptr) return missing(error, "the path of the patch");
     const shunt::core::Fd fd(open(path, O_RDONLY | O_CLOEXEC));
@@ -306,7 +294,7 @@ shunt_code patch_load(const char *path, const shunt_patch_options *options, shun
 }
 
 shunt_code patch_load_fd(int fd, const char *name, const shunt_patch_options *given, shunt_patch **patch,
-                               shunt_error **error) {
+                         shunt_error **error) {
   return guarded(error, [&] {
     if (name == nullptr || patch == nullptr) return missing(error, "the name of the patch or the place for it");
     *patch = nullptr;

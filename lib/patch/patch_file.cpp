@@ -29,6 +29,11 @@ Result<Fd> private_copy(int fd, const char *name, FileFacts &facts) {
     errno = EINVAL;
     return unreadable(name, "is not a regular file");
   }
+  constexpr off_t kMaximumSize = off_t{256} << 20;
+  if (status.st_size > kMaximumSize) {
+    errno = EFBIG;
+    return unreadable(name, "is larger than 256 MiB");
+  }
   const char *slash = std::strrchr(name, '/');
   const std::string label = std::string(slash != nullptr ? slash + 1 : name).substr(0, 200);
 #ifndef MFD_EXEC

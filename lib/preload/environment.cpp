@@ -43,6 +43,7 @@ Environment read_environment() {
     begin = end + 1;
   }
   environment.folder = value("SHUNT_DIR");
+  environment.socket = value("SHUNT_SOCKET");
   if (const std::string signal = value("SHUNT_SIGNAL"); !signal.empty()) {
     environment.signal = signal_number(signal);
     if (environment.signal == 0 || environment.signal == SIGKILL || environment.signal == SIGSTOP) {
@@ -58,9 +59,10 @@ Environment read_environment() {
     const std::size_t colon = log.find(':');
     environment.logs = parse_level(log.substr(0, colon), environment.log_level);
     if (environment.logs && colon != std::string::npos) environment.log_file = log.substr(colon + 1);
+    environment.logs_to_syslog = environment.log_file == "syslog";
     if (!environment.logs)
       environment.complaints.push_back("SHUNT_LOG=" + log +
-                                       " is not debug, info, warning or error, then perhaps :FILE");
+                                       " is not debug, info, warning or error, then perhaps :FILE or :syslog");
   }
   return environment;
 }

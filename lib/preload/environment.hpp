@@ -12,10 +12,12 @@ namespace shunt::preload {
 struct Environment {
   std::vector<std::string> patches;  // SHUNT_PATCH=a.so:b.so
   std::string folder;                // SHUNT_DIR
+  std::string socket;                // SHUNT_SOCKET=path or off; "": not set
   int signal = 0;                    // SHUNT_SIGNAL=USR2 (SIGUSR2 and a number do as well); 0: none
-  bool logs = false;                 // SHUNT_LOG=level[:file]
+  bool logs = false;                 // SHUNT_LOG=level[:file], level:syslog
   shunt_log_level log_level = SHUNT_LOG_WARNING;
-  std::string log_file;                 // "": stderr
+  std::string log_file;  // "": stderr
+  bool logs_to_syslog = false;
   std::vector<std::string> complaints;  // what could not be understood
 };
 
