@@ -20,7 +20,7 @@ std::optional<Error> check_patch_file(int fd, const char *name) {
   } else if (!S_ISREG(status.st_mode)) {
     refused = make_error(Code::patch_unreadable, "%s: is not a regular file", name);
   } else if (const char *why = why_not_trusted(status)) {
-    refused = make_error(Code::not_permitted, "%s is not taken: %s", name, why);
+    refused = make_error(Code::not_permitted, "%s: %s", name, why);
   }
   if (refused) refused->object = name;
   return refused;

@@ -47,8 +47,10 @@ void tell_reverted(const Record &record, const Who &who, std::size_t conflicts) 
 void tell_no(const char *what, const FileFacts &facts, const Who &who, const Error &error) {
   const shunt_log_level level =
       who.how == How::at_start || who.how == How::folder ? SHUNT_LOG_ERROR : SHUNT_LOG_WARNING;
-  log(level, "not %s: %s: %s; by %s, uid %u, pid %d; build-id %s, sha256 %s", what, facts.file.c_str(),
-      error.message.c_str(), how_name(who.how), who.uid, who.pid, or_none(facts.build_id), or_none(facts.sha256));
+  const bool is_named = error.message.compare(0, facts.file.size(), facts.file) == 0;  // most sentences begin so
+  log(level, "not %s: %s%s%s; by %s, uid %u, pid %d; build-id %s, sha256 %s", what, is_named ? "" : facts.file.c_str(),
+      is_named ? "" : ": ", error.message.c_str(), how_name(who.how), who.uid, who.pid, or_none(facts.build_id),
+      or_none(facts.sha256));
 }
 
 }  // namespace

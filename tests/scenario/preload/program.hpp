@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -54,6 +55,7 @@ class Workplace {
   ~Workplace() { fs::remove_all(path_); }
 
   [[nodiscard]] fs::path operator/(const std::string &name) const { return path_ / name; }
+  [[nodiscard]] const fs::path &root() const { return path_; }
   [[nodiscard]] fs::path folder() const { return path_ / "patches"; }
   /// A copy of the patch, beside the folder.
   [[nodiscard]] fs::path copy(const std::string &name) const {
@@ -76,7 +78,12 @@ class Program {
     int commands[2], answers[2];
     EXPECT_EQ(pipe2(commands, O_CLOEXEC) + pipe2(answers, O_CLOEXEC), 0);
     const int errors = open(errors_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
-    environment.push_back("LD_PRELOAD=" + std::string(getenv("SHIM")));
+    if (const char *shim = getenv("SHIM")) environment.push_back("LD_PRELOAD=" + std::string(shim));
+    for (const char *name : {"ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"})
+      if (const char *value = getenv(name)) environment.push_back(std::string(name) + "=" + value);
+    const bool says_where = std::any_of(environment.begin(), environment.end(),
+                                        [](const std::string &one) { return one.rfind("SHUNT_SOCKET=", 0) == 0; });
+    if (!says_where) environment.push_back("XDG_RUNTIME_DIR=" + place.root().string());
     std::vector<char *> variables;
     for (std::string &variable : environment) variables.push_back(variable.data());
     variables.push_back(nullptr);

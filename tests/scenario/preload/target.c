@@ -84,7 +84,7 @@ int main(void) {
       signal(number, on_signal);
       puts("taken");
     } else if (strcmp(line, "close") == 0) {
-      for (int fd = 3; fd < 256; ++fd) close(fd);
+      close_range(3, ~0U, 0);
       puts("closed");
     } else if (strcmp(line, "quit") == 0) {
       return 0;

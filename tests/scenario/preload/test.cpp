@@ -1,6 +1,6 @@
 // The shim in a program that knows nothing of it: its variables, its folder, its signal, its log, its one thread.
 //
-// Shown to fail (each guard of lib/preload taken out, the test seen to fail, the guard put back): see at each test.
+// Shown to fail (each guard of lib/preload and lib/control taken out, the test seen to fail, the guard put back): see at each test.
 #include <algorithm>
 
 #include "program.hpp"
@@ -12,7 +12,7 @@ using namespace std::string_literals;
 
 // ---- SHUNT_PATCH
 
-// preload.cpp: apply_at_start() not called; patches.cpp: the patch not kept (it is reverted when its handle goes).
+// control.cpp: apply_at_start() not called; registry.cpp: the patch not kept (it is reverted when its handle goes).
 TEST(PreloadPatch, IsAppliedBeforeMain) {
   const Workplace place;
   Program program(place, {"SHUNT_PATCH=" + patch("answer_11").string()});
@@ -32,7 +32,7 @@ TEST(PreloadPatch, MayBeSeveral) {
   EXPECT_EQ(program.ask("second"), "22");
 }
 
-// patches.cpp, load_and_apply(): an error ends the program, or is not said.
+// folder.cpp, load_and_apply(): an error ends the program, or is not said.
 TEST(PreloadPatch, ThatIsBrokenIsSaidOnceAndTheProgramRuns) {
   const Workplace place;
   const std::string broken = place / "broken.so", missing = place / "missing.so";
@@ -47,14 +47,14 @@ TEST(PreloadPatch, ThatIsBrokenIsSaidOnceAndTheProgramRuns) {
 
 // ---- the thread
 
-// preload.cpp: start_watching() called whether there is a folder or not.
-TEST(PreloadThread, IsNotStartedWithoutAFolder) {
+// control.cpp, start(): the thread started whether there is something to wait for or not.
+TEST(PreloadThread, IsNotStartedWithoutAFolderAndASocket) {
   const Workplace place;
-  Program bare(place, {});
+  Program bare(place, {"SHUNT_SOCKET=off"});
   EXPECT_EQ(threads_of(bare.pid()).size(), 1U);
   EXPECT_EQ(bare.said(), "");
 
-  Program patched(place, {"SHUNT_PATCH=" + patch("answer_11").string(), "SHUNT_LOG=info"});
+  Program patched(place, {"SHUNT_PATCH=" + patch("answer_11").string(), "SHUNT_LOG=info", "SHUNT_SOCKET=off"});
   EXPECT_EQ(threads_of(patched.pid()).size(), 1U);
 }
 
@@ -67,7 +67,7 @@ std::uint64_t blocked_signals(pid_t pid, const std::string &thread) {
   return 0;
 }
 
-// watcher.cpp: no pthread_setname_np(); no pthread_sigmask() around pthread_create().
+// control.cpp: no pthread_setname_np(); no pthread_sigmask() around pthread_create().
 TEST(PreloadThread, HasANameAndBlocksEverySignalOfTheApplication) {
   const Workplace place;
   const Program program(place, {"SHUNT_DIR=" + place.folder().string()});
@@ -86,7 +86,7 @@ TEST(PreloadThread, HasANameAndBlocksEverySignalOfTheApplication) {
 
 // ---- SHUNT_DIR
 
-// watcher.cpp, start_watching(): no look before the thread starts. patches.cpp: every name is a patch's.
+// control.cpp, start(): no look before the thread starts. folder.cpp: every name is a patch's.
 TEST(PreloadFolder, IsLookedThroughBeforeMain) {
   const Workplace place;
   for (const char letter : "abcdefghij"s) place.rename_in("answer_12", letter + ".so"s);
@@ -99,7 +99,7 @@ TEST(PreloadFolder, IsLookedThroughBeforeMain) {
   EXPECT_EQ(program.ask("second"), "2");
 }
 
-// watcher.cpp: IN_MOVED_TO not watched; IN_MOVED_FROM not watched; IN_DELETE not watched.
+// folder_watch.cpp: IN_MOVED_TO not watched; IN_MOVED_FROM not watched; IN_DELETE not watched.
 TEST(PreloadFolder, AppliesWhatIsRenamedIntoItAndRevertsWhatIsTakenOut) {
   const Workplace place;
   Program program(place, {"SHUNT_DIR=" + place.folder().string()});
@@ -116,7 +116,7 @@ TEST(PreloadFolder, AppliesWhatIsRenamedIntoItAndRevertsWhatIsTakenOut) {
   EXPECT_EQ(program.said(), "");
 }
 
-// patches.cpp, look_at_locked(): a name that is known not looked at again; the predecessor not reverted.
+// folder.cpp, look_at_locked(): a name that is known not looked at again; the predecessor not reverted.
 TEST(PreloadFolder, UpgradesAPatchThatIsRenamedOver) {
   const Workplace place;
   place.rename_in("answer_11", "fix.so");
@@ -128,7 +128,7 @@ TEST(PreloadFolder, UpgradesAPatchThatIsRenamedOver) {
   EXPECT_TRUE(program.will_answer("1")) << "the first is not to come back";
 }
 
-// patches.cpp, look_at_locked(): the predecessor reverted whatever became of the new file.
+// folder.cpp, look_at_locked(): the predecessor reverted whatever became of the new file.
 TEST(PreloadFolder, KeepsAPatchWhenItsUpgradeIsRefused) {
   const Workplace place;
   place.rename_in("answer_11", "fix.so");
@@ -142,7 +142,7 @@ TEST(PreloadFolder, KeepsAPatchWhenItsUpgradeIsRefused) {
   EXPECT_TRUE(program.will_answer("1"));
 }
 
-// watcher.cpp: IN_CLOSE_WRITE or IN_CREATE watched as well.
+// folder_watch.cpp: IN_CLOSE_WRITE or IN_CREATE watched as well.
 TEST(PreloadFolder, DoesNotTakeAFileThatIsWrittenInPlace) {
   const Workplace place;
   Program program(place, {"SHUNT_DIR=" + place.folder().string(), "SHUNT_SIGNAL=USR2"});
@@ -159,7 +159,7 @@ TEST(PreloadFolder, DoesNotTakeAFileThatIsWrittenInPlace) {
   EXPECT_TRUE(program.will_answer("11"));
 }
 
-// watcher.cpp: no handler installed (the program dies), or the handler writes nothing. environment.cpp: no number taken.
+// control.cpp: no handler installed (the program dies), or the handler writes nothing. environment.cpp: no number taken.
 TEST(PreloadFolder, IsLookedThroughAgainOnASignal) {
   for (const std::string name : {"USR1", "SIGUSR1", "10"}) {
     SCOPED_TRACE(name);
@@ -173,7 +173,7 @@ TEST(PreloadFolder, IsLookedThroughAgainOnASignal) {
   }
 }
 
-// watcher.cpp, look_whether_taken_over() does nothing.
+// control.cpp, look_whether_taken_over() does nothing.
 TEST(PreloadFolder, SaysOnceThatTheApplicationHasTakenTheSignalOver) {
   const Workplace place;
   Program program(place, {"SHUNT_DIR=" + place.folder().string(), "SHUNT_SIGNAL=USR1"});
@@ -196,7 +196,7 @@ TEST(PreloadFolder, SaysThatASignalCannotBeUsed) {
   EXPECT_EQ(program.times_said("without SHUNT_DIR"), 1U) << program.said();
 }
 
-// patches.cpp, why_not_trusted() answers nothing.
+// file_rules.cpp, why_not_trusted() answers nothing.
 TEST(PreloadFolder, RefusesAFileThatOthersMayWrite) {
   const Workplace place;
   Program program(place, {"SHUNT_DIR=" + place.folder().string()});
@@ -222,7 +222,7 @@ TEST(PreloadFolder, RefusesAFileThatBelongsToSomebodyElse) {
   EXPECT_EQ(program.ask("answer"), "1");
 }
 
-// patches.cpp, folder_is_safe() answers true.
+// folder.cpp, folder_is_safe() answers true.
 TEST(PreloadFolder, IsNotUsedWhenOthersMayWriteIt) {
   const Workplace place;
   place.rename_in("answer_11", "fix.so");
@@ -233,7 +233,7 @@ TEST(PreloadFolder, IsNotUsedWhenOthersMayWriteIt) {
   EXPECT_TRUE(program.will_say("is not used: others may write it"));
 }
 
-// watcher.cpp, start_watching(): an error ends the program, or is not said.
+// control.cpp, start(): an error ends the program, or is not said.
 TEST(PreloadFolder, ThatIsMissingIsSaidAndTheProgramRuns) {
   const Workplace place;
   Program program(place, {"SHUNT_DIR=/nonexistent"});
@@ -241,8 +241,8 @@ TEST(PreloadFolder, ThatIsMissingIsSaidAndTheProgramRuns) {
   EXPECT_TRUE(program.will_say("SHUNT_DIR=/nonexistent"));
 }
 
-// watcher.cpp, watch(): no look at POLLNVAL. The thread never rests again.
-TEST(PreloadFolder, IsGivenUpWhenTheApplicationClosesEveryDescriptor) {
+// control.cpp, repair(): nothing done about the folder; wake.hpp: an eventfd, which nobody tells that it was closed.
+TEST(PreloadFolder, IsStillWatchedWhenTheApplicationClosedEveryDescriptor) {
   const Workplace place;
   Program program(place, {"SHUNT_DIR=" + place.folder().string()});
   ASSERT_TRUE(becomes_true([&] { return threads_of(program.pid()).size() == 2; }));
@@ -250,13 +250,13 @@ TEST(PreloadFolder, IsGivenUpWhenTheApplicationClosesEveryDescriptor) {
 
   place.rename_in("answer_11", "fix.so");
 
-  EXPECT_TRUE(program.will_say("the application has closed shunt's descriptors"));
-  EXPECT_TRUE(becomes_true([&] { return threads_of(program.pid()).size() == 1; }));
+  EXPECT_TRUE(program.will_answer("11"));
+  EXPECT_EQ(threads_of(program.pid()).size(), 2U);
 }
 
 // ---- children
 
-// watcher.cpp: no handler for the child of a fork.
+// control.cpp: no handler for the child of a fork.
 TEST(PreloadChild, FollowsTheFolderByAThreadOfItsOwn) {
   const Workplace place;
   Program program(place, {"SHUNT_DIR=" + place.folder().string(), "SHUNT_SIGNAL=USR1"});
@@ -284,7 +284,7 @@ TEST(PreloadChild, FollowsTheFolderByAThreadOfItsOwn) {
   EXPECT_EQ(program.ask("second"), "2") << "the signal was the child's";
 }
 
-// watcher.cpp: the thread of a child waits before it has looked through the folder once.
+// control.cpp: the thread of a child waits before it has looked through the folder once.
 TEST(PreloadChild, SeesWhatCameWhileItWasForked) {
   for (int round = 0; round < 10; ++round) {
     const Workplace place;
