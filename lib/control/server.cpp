@@ -113,10 +113,11 @@ std::optional<Server::Time> Server::deadline() const {
 }
 
 void Server::serve(const std::vector<pollfd> &sources) {
+  bool has_newcomers = false;
   for (const pollfd &source : sources) {
     if (source.revents == 0) continue;
     if (source.fd == listening_.socket.fd) {
-      accept_clients();
+      has_newcomers = true;
       continue;
     }
     const auto client = std::find_if(clients_.begin(), clients_.end(),
@@ -130,6 +131,8 @@ void Server::serve(const std::vector<pollfd> &sources) {
     else
       send(*client, now());
   }
+  // Last: a newcomer may get the number of a client that has left, and what was seen there is not about the newcomer.
+  if (has_newcomers) accept_clients();
   const Time at = now();
   for (Client &client : clients_) {
     if (!client.is_there() || at < client.since + (client.has_answer ? kSlowest : kSilent)) continue;

@@ -7,6 +7,10 @@
 //   Problem…     error.cpp, Problem::set() without its first line
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <numeric>
@@ -15,9 +19,12 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/fd.hpp"
 #include "base/glob.hpp"
+#include "base/guarded_fd.hpp"
 #include "base/page_vector.hpp"
 #include "base/result.hpp"
+#include "base/sha256.hpp"
 #include "elf/name_hash.hpp"
 #include "guarded.hpp"
 
@@ -240,6 +247,60 @@ TEST(Result, IsAValueOrAnError) {
   EXPECT_EQ(*value, 5);
   ASSERT_FALSE(failed);
   EXPECT_EQ(failed.error().message, "why");
+}
+
+// ---- sha256: the examples of FIPS 180-4 (as NIST gives them), and every size around a block
+
+TEST(Sha256, IsThatOfTheStandard) {
+  const auto hash = [](std::string_view text) {
+    Sha256 sha;
+    sha.add(text.data(), text.size());
+    return sha.hex();
+  };
+  EXPECT_EQ(hash(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(hash("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(hash("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+  EXPECT_EQ(hash(std::string(1'000'000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST(Sha256, DoesNotMindHowTheBytesCome) {
+  const std::string text(300, 'x');
+  for (std::size_t size = 0; size < text.size(); ++size) {
+    Sha256 whole, parts;
+    whole.add(text.data(), size);
+    for (std::size_t at = 0; at < size; at += 7) parts.add(text.data() + at, std::min<std::size_t>(7, size - at));
+    EXPECT_EQ(whole.hex(), parts.hex()) << size;
+  }
+}
+
+// ---- guarded descriptors. is_ours() answers true: the second fails.
+
+TEST(GuardedFd, IsKeptHighAndCloseOnExec) {
+  GuardedFd kept = GuardedFd::keep(open("/dev/null", O_RDONLY));
+  EXPECT_TRUE(kept.is_ours());
+  EXPECT_GT(kept.fd, 100);
+  EXPECT_EQ(fcntl(kept.fd, F_GETFD), FD_CLOEXEC);
+  const int fd = kept.fd;
+  kept.close();
+  EXPECT_FALSE(kept.is_open());
+  EXPECT_EQ(fcntl(fd, F_GETFD), -1);
+}
+
+TEST(GuardedFd, IsLeftAloneWhenItsNumberIsSomebodyElses) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  GuardedFd kept = GuardedFd::keep(ends[0]);
+  const int number = kept.fd;
+  ASSERT_EQ(close(number), 0);
+  EXPECT_FALSE(kept.is_ours());
+  const Fd other(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ASSERT_EQ(dup2(other.get(), number), number);
+  EXPECT_FALSE(kept.is_ours());
+  kept.close();
+  EXPECT_NE(fcntl(number, F_GETFD), -1) << "somebody else's descriptor was closed";
+  close(number);
+  close(ends[1]);
 }
 
 }  // namespace
