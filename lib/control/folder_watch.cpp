@@ -27,6 +27,11 @@ bool FolderWatch::start() {
 
 bool FolderWatch::is_ours() const { return inotify_.is_ours() && watched() == watched_; }
 
+void FolderWatch::close() {
+  if (is_ours()) inotify_.close();
+  inotify_ = {};
+}
+
 /// The line "inotify wd:1 ino:… sdev:… mask:…" of /proc/self/fdinfo/N, "" when there is none.
 std::string FolderWatch::watched() const {
   char text[1024];

@@ -21,7 +21,8 @@ class FolderWatch {
   [[nodiscard]] bool is_ours() const;
   /// What came since.
   void read_events();
-  void close() { inotify_.close(); }
+  /// In the child of a fork: it is the parent's.
+  void close();
 
  private:
   [[nodiscard]] std::string watched() const;
