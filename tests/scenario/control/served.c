@@ -94,10 +94,6 @@ static void log_line(shunt_log_level level, const char *line, void *nothing) {
 }
 
 int main(void) {
-  sigset_t blocked;
-  sigemptyset(&blocked);
-  sigaddset(&blocked, SIGUSR2);
-  pthread_sigmask(SIG_BLOCK, &blocked, NULL);
   setvbuf(stdout, NULL, _IOLBF, 0);
   setvbuf(stdin, NULL, _IONBF, 0); /* a child goes on reading where its parent stopped */
   shunt_set_log(log_line, NULL, SHUNT_LOG_INFO);
@@ -110,6 +106,11 @@ int main(void) {
   } else {
     printf("main %d\n", answer());
   }
+  /* In every thread that is made from now on; shunt's is there already and blocks by itself. */
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGUSR2);
+  pthread_sigmask(SIG_BLOCK, &blocked, NULL);
   for (int k = 0; k < 4; ++k) {
     pthread_t thread;
     pthread_create(&thread, NULL, call_all_the_time, NULL);
