@@ -96,9 +96,13 @@ TEST(Hostile, MessagesThatAreTooLargeOrBringTooMuchAreRefused) {
   const Fd file(open(patch("answer_11").c_str(), O_RDONLY | O_CLOEXEC));
   Raw client(served.socket());
 
-  std::string large = encode(about(Type::apply, "fix.so"));
-  large.resize(kMaximumRequest + 1);
-  ASSERT_TRUE(client.say(large, {file.get()}));
+  Request request = about(Type::apply, "fix.so");
+  request.not_callers.assign(15, std::string(kMaximumString, 'a'));
+  constexpr std::size_t kFieldHeader = 6;
+  request.not_callers.emplace_back(kMaximumRequest - encode(request).size() - kFieldHeader, 'b');
+  const std::string largest = encode(request);
+  ASSERT_EQ(largest.size(), kMaximumRequest);
+  ASSERT_TRUE(client.say(largest + "c", {file.get()}));  // what fits is a request by itself
   EXPECT_EQ(client.hear(), "bad_request");
   ASSERT_TRUE(client.say(encode(about(Type::apply, "fix.so")), std::vector<int>(253, file.get())));
   EXPECT_EQ(client.hear(), "bad_request");
