@@ -1,0 +1,142 @@
+#include "cli/check.hpp"
+
+#include <algorithm>
+
+#include "base/glob.hpp"
+#include "cli/names.hpp"
+#include "cli/offline.hpp"
+#include "cli/target.hpp"
+
+namespace shunt::cli {
+namespace {
+
+std::vector<std::string> exported_functions(const core::ElfFile &patch) {
+  std::vector<std::string> names;
+  for (const core::FileExport &one : patch.exports)
+    if (one.is_function) names.push_back(one.name);
+  return names;
+}
+
+/// `--symbol` as the user wrote it against what the patch exports.
+std::vector<OfflineRequest> requests_of(const core::ElfFile &patch, const std::vector<std::string> &symbols) {
+  if (symbols.empty()) return default_requests(patch);
+  std::vector<OfflineRequest> requests;
+  for (const std::string &word : symbols) {
+    const auto [symbol, replacement] = split_symbol(word, exported_functions(patch), patch.path);
+    requests.push_back({symbol, replacement});
+  }
+  return requests;
+}
+
+Json to_json(const OfflineReport &report, const core::ElfFile &patch) {
+  const auto unreached = [](const std::vector<Unreached> &list) {
+    Json rows = Json::array();
+    for (const Unreached &one : list)
+      rows.push_back({{"path", one.path}, {"reason", one.reason}, {"fails_check", one.was_named}});
+    return rows;
+  };
+  Json functions = Json::array();
+  for (const OfflineFunction &function : report.functions) {
+    Json callers = Json::array();
+    for (const OfflineCaller &caller : function.callers)
+      callers.push_back({{"path", caller.path},
+                         {"slots", caller.jump_slots + caller.glob_dats + caller.absolutes},
+                         {"jump_slots", caller.jump_slots},
+                         {"glob_dats", caller.glob_dats},
+                         {"absolutes", caller.absolutes}});
+    functions.push_back({{"symbol", function.symbol},
+                         {"demangled", demangled(function.symbol)},
+                         {"replacement", function.replacement},
+                         {"provider", function.provider},
+                         {"slots", function.slots()},
+                         {"callers", std::move(callers)},
+                         {"unreached", unreached(function.unreached)}});
+  }
+  Json document = Console::document();
+  document["reachable"] = report.is_good();
+  document["patch"] = {{"path", patch.path}, {"machine", patch.machine->name}, {"build_id", patch.build_id}};
+  document["functions"] = std::move(functions);
+  document["undefined_symbols"] = report.undefined;
+  document["libraries_not_found"] = report.missing;
+  document["left_out"] = unreached(report.left_out);
+  return document;
+}
+
+/// "3 call, 1 data" without what there is none of.
+std::string kinds_of(const OfflineCaller &caller) {
+  std::string text;
+  const auto add = [&](std::uint32_t count, const char *kind) {
+    if (count > 0) text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + kind;
+  };
+  add(caller.jump_slots, "call");
+  add(caller.glob_dats, "got");
+  add(caller.absolutes, "data");
+  return text;
+}
+
+std::string to_text(const OfflineReport &report, const core::ElfFile &patch, const Console &console) {
+  std::string text = console.paint(Colour::strong, printable(patch.path)) + ": " + patch.machine->name + ", replaces " +
+                     counted(report.functions.size(), "function") + "\n";
+  for (const OfflineFunction &function : report.functions) {
+    const Colour colour = function.callers.empty() ? Colour::bad : Colour::good;
+    text += console.paint(colour, printable(demangled(function.symbol))) + ": " + counted(function.slots(), "slot") +
+            " in " + counted(function.callers.size(), "file");
+    text += function.provider.empty() ? "\n" : ", defined by " + printable(function.provider) + "\n";
+    for (const OfflineCaller &caller : function.callers)
+      text += "  " + printable(caller.path) + ": " + kinds_of(caller) + "\n";
+    for (const Unreached &one : function.unreached)
+      text += "  not reached: " + printable(one.path.empty() ? one.reason : one.path + " " + one.reason) + "\n";
+  }
+  for (const Unreached &one : report.left_out)
+    text += "not looked at: " + printable(one.path + " " + one.reason) + "\n";
+  if (!report.undefined.empty()) {
+    text += console.paint(Colour::bad, "would not load") + ": nothing here defines";
+    for (const std::string &symbol : report.undefined) text += " " + printable(demangled(symbol));
+    text += "\n";
+  }
+  for (const std::string &library : report.missing) text += "library not found: " + printable(library) + "\n";
+  return text;
+}
+
+/// Nothing to compare with: can the patch be loaded at all, and what does it replace?
+Exit of_patch_alone(const core::ElfFile &patch, const std::vector<OfflineRequest> &requests, const Console &console) {
+  OfflineReport report = check_offline(patch, {}, {}, {});
+  for (const OfflineRequest &request : requests)
+    report.functions.push_back({request.symbol, request.replacement, {}, {}, {}});
+  if (console.is_json) {
+    console.print(to_json(report, patch));
+  } else {
+    std::string text = console.paint(Colour::strong, printable(patch.path)) + ": " + patch.machine->name +
+                       ", replaces " + counted(requests.size(), "function") + "\n";
+    for (const OfflineRequest &request : requests) text += "  " + printable(demangled(request.symbol)) + "\n";
+    // A patch may use what the program has: that is no fault until there is a program to look at.
+    for (const std::string &symbol : report.undefined)
+      text += "needs from the program: " + printable(demangled(symbol)) + "\n";
+    console.print(text);
+  }
+  return Exit::done;
+}
+
+Exit of_files(const CheckOptions &options, const core::ElfFile &patch, const std::vector<OfflineRequest> &requests,
+              const Console &console) {
+  std::vector<core::ElfFile> files;
+  for (const std::string &target : options.targets) files.push_back(read_elf(target));
+  const OfflineReport report = check_offline(patch, requests, std::move(files), {options.callers, options.not_callers});
+  console.is_json ? console.print(to_json(report, patch)) : console.print(to_text(report, patch, console));
+  return report.is_good() ? Exit::done : Exit::no;
+}
+
+}  // namespace
+
+Exit run_check(const CheckOptions &options, const Console &console) {
+  const core::ElfFile patch = read_elf(options.patch);
+  const std::vector<OfflineRequest> requests = requests_of(patch, options.symbols);
+  if (requests.empty())
+    throw Failure{Exit::no, core::code_name(core::Code::patch_no_exports),
+                  options.patch + " exports no strong function: it replaces nothing",
+                  "Inline functions and templates are taken only by name: --symbol NAME."};
+  if (options.targets.empty()) return of_patch_alone(patch, requests, console);
+  return of_files(options, patch, requests, console);
+}
+
+}  // namespace shunt::cli

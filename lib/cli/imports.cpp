@@ -1,0 +1,92 @@
+#include "cli/imports.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "cli/names.hpp"
+#include "cli/target.hpp"
+#include "elf/file.hpp"
+
+namespace shunt::cli {
+namespace {
+
+bool is_wanted(const std::vector<std::string> &globs, const std::string &symbol) {
+  return globs.empty() ||
+         std::any_of(globs.begin(), globs.end(), [&](const std::string &glob) { return name_matches(glob, symbol); });
+}
+
+/// "" for none: a column of zeros hides the numbers that matter.
+std::string number(std::uint32_t count) { return count == 0 ? "" : std::to_string(count); }
+
+std::string notes(const core::FileImport &import) {
+  std::string text = import.is_weak ? "weak" : "";
+  if (import.is_data) text += text.empty() ? "data" : ", data";
+  if (import.is_defined) text += text.empty() ? "defined here" : ", defined here";
+  return text;
+}
+
+Json to_json(const core::ElfFile &file, const std::vector<const core::FileImport *> &imports) {
+  Json rows = Json::array();
+  for (const core::FileImport *import : imports)
+    rows.push_back({{"symbol", import->name},
+                    {"demangled", demangled(import->name)},
+                    {"version", import->version},
+                    {"library", import->library},
+                    {"weak", import->is_weak},
+                    {"data", import->is_data},
+                    {"defined_here", import->is_defined},
+                    {"slots", import->slots()},
+                    {"jump_slots", import->jump_slots},
+                    {"glob_dats", import->glob_dats},
+                    {"absolutes", import->absolutes}});
+  return {{"path", file.path},         {"machine", file.machine->name}, {"soname", file.soname},
+          {"build_id", file.build_id}, {"debug_link", file.debug_link}, {"needed", file.needed},
+          {"imports", std::move(rows)}};
+}
+
+std::string to_text(const core::ElfFile &file, const std::vector<const core::FileImport *> &imports,
+                    const Console &console) {
+  std::string text = console.paint(Colour::strong, printable(file.path)) + ": " + file.machine->name;
+  text += file.build_id.empty() ? ", no build-id" : ", build-id " + file.build_id;
+  std::string needed;
+  for (const std::string &library : file.needed) needed += (needed.empty() ? "" : ", ") + printable(library);
+  text += "\nneeds " + (needed.empty() ? "nothing" : needed) + "\n";
+  Table table(
+      {{"SYMBOL"}, {"VERSION"}, {"CALL", Column::number}, {"GOT", Column::number}, {"DATA", Column::number}, {""}});
+  for (const core::FileImport *import : imports)
+    table.add({demangled(import->name), import->version, number(import->jump_slots), number(import->glob_dats),
+               number(import->absolutes), notes(*import)});
+  return text + (table.is_empty() ? "no import matches\n" : table.text(console.screen));
+}
+
+Exit of_files(const ImportsOptions &options, const Console &console) {
+  Json files = Json::array();
+  std::string text;
+  std::size_t found = 0;
+  for (const std::string &path : options.targets) {
+    const core::ElfFile file = read_elf(path);
+    const std::string name = path.substr(path.rfind('/') + 1);
+    if (!options.callers.empty() && !is_wanted(options.callers, name) && !is_wanted(options.callers, path)) continue;
+    std::vector<const core::FileImport *> imports;
+    for (const core::FileImport &import : file.imports)
+      if (is_wanted(options.symbols, import.name)) imports.push_back(&import);
+    std::sort(imports.begin(), imports.end(), [](const auto *a, const auto *b) { return a->name < b->name; });
+    found += imports.size();
+    files.push_back(to_json(file, imports));
+    text += (text.empty() ? "" : "\n") + to_text(file, imports, console);
+  }
+  if (console.is_json) {
+    Json document = Console::document();
+    document["files"] = std::move(files);
+    console.print(document);
+  } else {
+    console.print(text.empty() ? "no file matches --caller\n" : text);
+  }
+  return found > 0 ? Exit::done : Exit::no;
+}
+
+}  // namespace
+
+Exit run_imports(const ImportsOptions &options, const Console &console) { return of_files(options, console); }
+
+}  // namespace shunt::cli

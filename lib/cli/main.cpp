@@ -1,0 +1,107 @@
+// main.cpp: the shunt command: its verbs and options, and how a verb's failure becomes a sentence and an exit code.
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <exception>
+#include <functional>
+
+#include "cli/check.hpp"
+#include "cli/console.hpp"
+#include "cli/imports.hpp"
+#include "shunt/version.h"
+
+namespace shunt::cli {
+namespace {
+
+using Verb = std::function<Exit(const Console &)>;
+
+/// What every verb has: the heading of its --help, an example, --json.
+CLI::App *add_verb(CLI::App &app, bool &is_json, const char *name, const char *summary, const char *example) {
+  CLI::App *verb = app.add_subcommand(name, summary);
+  verb->add_flag("--json", is_json, "answer with one JSON document");
+  verb->footer(std::string("Example: ") + example);
+  return verb;
+}
+
+void add_patch_options(CLI::App *verb, std::vector<std::string> &symbols, std::vector<std::string> &callers,
+                       std::vector<std::string> &not_callers, std::string &provider) {
+  verb->add_option("--symbol", symbols, "only this function of the patch, or in place of another (repeatable)")
+      ->type_name("NAME[=REPLACEMENT]")
+      ->allow_extra_args(false);
+  verb->add_option("--caller", callers, "only calls made by these objects (repeatable)")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  verb->add_option("--not-caller", not_callers, "no calls made by these objects (repeatable)")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  verb->add_option("--provider", provider, "only where this object defines the function")->type_name("GLOB");
+}
+
+void add_imports(CLI::App &app, Console &console, Verb &chosen) {
+  auto options = std::make_shared<ImportsOptions>();
+  CLI::App *verb = add_verb(app, console.is_json, "imports", "what a file or process imports, and through which slots",
+                            "shunt imports /usr/bin/redis-server --symbol 'gettime*'");
+  verb->add_option("target", options->targets, "a process (its number or name), or files of any machine")
+      ->type_name("PID|FILE...")
+      ->required();
+  verb->add_option("--symbol", options->symbols, "only these; C++ names as written or mangled (repeatable)")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  verb->add_option("--caller", options->callers, "only in these objects (repeatable)")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_imports(*options, to); }; });
+}
+
+void add_check(CLI::App &app, Console &console, Verb &chosen) {
+  auto options = std::make_shared<CheckOptions>();
+  CLI::App *verb = add_verb(app, console.is_json, "check", "what a patch would reach; changes nothing",
+                            "shunt check fix.so /usr/sbin/nginx");
+  verb->add_option("patch", options->patch, "the patch")->type_name("FIX.so")->required();
+  verb->add_option("target", options->targets, "a process, or the files it would be used with")
+      ->type_name("PID|FILE...");
+  add_patch_options(verb, options->symbols, options->callers, options->not_callers, options->provider);
+  verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_check(*options, to); }; });
+}
+
+int run(int count, char **words) {
+  // A reader of our output or a process at the other end of a socket may go: that is an error, not our end.
+  std::signal(SIGPIPE, SIG_IGN);
+  Console console;
+  Verb chosen;
+  CLI::App app("Redirects calls of running programs, from outside, and takes it back.", "shunt");
+  app.set_version_flag("--version", std::string("shunt " SHUNT_VERSION_STRING));
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  app.footer(
+      "Exit codes: 0 done, 1 the answer is no, 2 used wrongly, 3 could not reach the process.\n"
+      "Example: shunt apply nginx fix.so && shunt status nginx");
+  add_imports(app, console, chosen);
+  add_check(app, console, chosen);
+  try {
+    app.parse(count, words);
+  } catch (const CLI::Success &asked) {  // --help, --version
+    return app.exit(asked);
+  } catch (const CLI::ParseError &wrong) {
+    console.report(
+        {Exit::usage, "usage", wrong.what(), "`shunt --help` lists the verbs, `shunt VERB --help` its options."});
+    return static_cast<int>(Exit::usage);
+  }
+  console.screen = Screen::of(stdout);
+  try {
+    const Exit exit = chosen(console);
+    if (std::fflush(stdout) == 0) return static_cast<int>(exit);
+    Console::complain("the answer could not be written");
+    return static_cast<int>(Exit::no);
+  } catch (const Failure &failure) {
+    console.report(failure);
+    return static_cast<int>(failure.exit);
+  } catch (const std::exception &error) {
+    console.report({Exit::no, "internal", std::string("unexpected: ") + error.what(), ""});
+    return static_cast<int>(Exit::no);
+  }
+}
+
+}  // namespace
+}  // namespace shunt::cli
+
+int main(int count, char **words) { return shunt::cli::run(count, words); }
