@@ -26,15 +26,17 @@ struct Machine {
   }
 };
 
-// RISC-V has no GLOB_DAT: its GOT is filled by R_RISCV_64, like any other word.
+constexpr std::uint32_t kNoType = 0xffffffff;
+
+// RISC-V has no GLOB_DAT: its GOT is filled by R_RISCV_64, as any other word is.
 inline constexpr std::array kMachines = {
     Machine{X86_64::kName, X86_64::kMachine, true, false, 7, 6, 1},
     Machine{Aarch64::kName, Aarch64::kMachine, true, false, 1026, 1025, 257},
-    Machine{"i386", 3, false, false, 7, 6, 1},        // R_386_JMP_SLOT, R_386_GLOB_DAT, R_386_32
-    Machine{"arm", 40, false, false, 22, 21, 2},      // R_ARM_JUMP_SLOT, R_ARM_GLOB_DAT, R_ARM_ABS32
-    Machine{"riscv64", 243, true, false, 5, 2, 2},    // R_RISCV_JUMP_SLOT, R_RISCV_64
-    Machine{"ppc64le", 21, true, false, 21, 20, 38},  // R_PPC64_JMP_SLOT, R_PPC64_GLOB_DAT, R_PPC64_ADDR64
-    Machine{"s390x", 22, true, true, 11, 10, 22},     // R_390_JMP_SLOT, R_390_GLOB_DAT, R_390_64
+    Machine{"i386", 3, false, false, 7, 6, 1},            // R_386_JMP_SLOT, R_386_GLOB_DAT, R_386_32
+    Machine{"arm", 40, false, false, 22, 21, 2},          // R_ARM_JUMP_SLOT, R_ARM_GLOB_DAT, R_ARM_ABS32
+    Machine{"riscv64", 243, true, false, 5, kNoType, 2},  // R_RISCV_JUMP_SLOT, R_RISCV_64
+    Machine{"ppc64le", 21, true, false, 21, 20, 38},      // R_PPC64_JMP_SLOT, R_PPC64_GLOB_DAT, R_PPC64_ADDR64
+    Machine{"s390x", 22, true, true, 11, 10, 22},         // R_390_JMP_SLOT, R_390_GLOB_DAT, R_390_64
 };
 
 /// The machine that the head of an ELF file names; NULL for one that is not in the list.
