@@ -5,6 +5,8 @@
 #include "base/glob.hpp"
 #include "cli/names.hpp"
 #include "cli/offline.hpp"
+#include "cli/patch_file.hpp"
+#include "cli/plan_text.hpp"
 #include "cli/target.hpp"
 
 namespace shunt::cli {
@@ -126,9 +128,40 @@ Exit of_files(const CheckOptions &options, const core::ElfFile &patch, const std
   return report.is_good() ? Exit::done : Exit::no;
 }
 
+Exit of_process(const CheckOptions &options, const Console &console) {
+  const PatchFile patch = PatchFile::open(options.patch);
+  Connection connection = Connection::open(find_process(options.targets.front()));
+  control::Request request;
+  request.type = control::Type::plan;
+  request.file = patch.path;
+  request.symbols = linker_names(options.symbols, patch, connection);
+  request.callers = options.callers;
+  request.not_callers = options.not_callers;
+  request.provider = options.provider;
+  request.force_permissions = true;  // only looked at: whose file it is matters when it is applied
+  Json answer = connection.ask(request, patch.fd.get());
+  const bool is_short = is_plan_short(answer["plan"]);
+  if (console.is_json) {
+    answer["reachable"] = !is_short;
+    console.print(answer);
+  } else {
+    console.print(plan_text(answer["plan"], console));
+  }
+  return is_short ? Exit::no : Exit::done;
+}
+
 }  // namespace
 
 Exit run_check(const CheckOptions &options, const Console &console) {
+  const bool has_process =
+      std::any_of(options.targets.begin(), options.targets.end(), [](const std::string &one) { return !is_file(one); });
+  if (has_process && options.targets.size() > 1)
+    throw Failure{Exit::usage, "usage", "check wants one process, or files, not both", ""};
+  try {
+    if (has_process) return of_process(options, console);
+  } catch (const Refusal &refusal) {
+    throw Failure(refusal.failure);
+  }
   const core::ElfFile patch = read_elf(options.patch);
   const std::vector<OfflineRequest> requests = requests_of(patch, options.symbols);
   if (requests.empty())

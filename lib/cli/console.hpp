@@ -29,6 +29,7 @@ struct Console {
   static Json document();
   void print(const Json &document) const;
   void print(const std::string &text) const;
+  void print(const char *text) const { print(std::string(text)); }
   [[nodiscard]] std::string paint(Colour colour, const std::string &text) const { return screen.paint(colour, text); }
   /// To stderr as text, or to stdout as a document.
   void report(const Failure &failure) const;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <map>
 
+#include "cli/connection.hpp"
 #include "cli/names.hpp"
+#include "cli/plan_text.hpp"
 #include "cli/target.hpp"
 #include "elf/file.hpp"
 
@@ -85,8 +87,59 @@ Exit of_files(const ImportsOptions &options, const Console &console) {
   return found > 0 ? Exit::done : Exit::no;
 }
 
+/// Words of C++ are matched here, so the process is asked for all names of C++ as well.
+std::vector<std::string> globs_for_server(const std::vector<std::string> &globs) {
+  std::vector<std::string> all = globs;
+  if (!all.empty()) all.emplace_back("_Z*");
+  return all;
+}
+
+Exit of_process(const ImportsOptions &options, const Console &console) {
+  Connection connection = Connection::open(find_process(options.targets.front()));
+  control::Request request;
+  request.type = control::Type::imports;
+  request.symbols = globs_for_server(options.symbols);
+  request.callers = options.callers;
+  Json answer = connection.ask(request);
+  Table table(
+      {{"SYMBOL"}, {"VERSION"}, {"SLOTS", Column::number}, {"CALLER", Column::path}, {"LEADS TO", Column::path}, {""}});
+  Json objects = Json::array();
+  for (const Json &object : list_of(answer, "objects")) {
+    Json imports = Json::array();
+    for (Json import : list_of(object, "imports")) {
+      const std::string symbol = text_of(import, "symbol"), state = text_of(import, "state");
+      if (!is_wanted(options.symbols, symbol)) continue;
+      import["demangled"] = demangled(symbol);
+      table.add({demangled(symbol), text_of(import, "version"), std::to_string(number_of(import, "slots")),
+                 text_of(object, "object"), text_of(import, "leads_to"), state == "bound" ? "" : state});
+      imports.push_back(std::move(import));
+    }
+    if (imports.empty()) continue;
+    objects.push_back(object);
+    objects.back()["imports"] = std::move(imports);
+  }
+  if (console.is_json) {
+    answer["objects"] = std::move(objects);
+    console.print(answer);
+  } else {
+    console.print(table.is_empty() ? "no import matches\n" : table.text(console.screen));
+  }
+  return table.is_empty() ? Exit::no : Exit::done;
+}
+
 }  // namespace
 
-Exit run_imports(const ImportsOptions &options, const Console &console) { return of_files(options, console); }
+Exit run_imports(const ImportsOptions &options, const Console &console) {
+  const bool has_process =
+      std::any_of(options.targets.begin(), options.targets.end(), [](const std::string &one) { return !is_file(one); });
+  if (!has_process) return of_files(options, console);
+  if (options.targets.size() > 1)
+    throw Failure{Exit::usage, "usage", "imports wants one process, or files, not both", ""};
+  try {
+    return of_process(options, console);
+  } catch (const Refusal &refusal) {
+    throw Failure(refusal.failure);
+  }
+}
 
 }  // namespace shunt::cli

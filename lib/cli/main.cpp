@@ -4,9 +4,11 @@
 #include <exception>
 #include <functional>
 
+#include "cli/changes.hpp"
 #include "cli/check.hpp"
 #include "cli/console.hpp"
 #include "cli/imports.hpp"
+#include "cli/status.hpp"
 #include "shunt/version.h"
 
 namespace shunt::cli {
@@ -63,6 +65,47 @@ void add_check(CLI::App &app, Console &console, Verb &chosen) {
   verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_check(*options, to); }; });
 }
 
+void add_apply(CLI::App &app, Console &console, Verb &chosen) {
+  auto options = std::make_shared<ApplyOptions>();
+  CLI::App *verb = add_verb(app, console.is_json, "apply", "apply a patch to a process and its forked children",
+                            "shunt apply 4711 fix.so --caller 'libssl*'");
+  verb->add_option("process", options->target, "its number, or its name where one process has it")
+      ->type_name("PID")
+      ->required();
+  verb->add_option("patch", options->patch, "the patch, a shared library")->type_name("FIX.so")->required();
+  add_patch_options(verb, options->symbols, options->callers, options->not_callers, options->provider);
+  verb->add_option("--name", options->name, "what to call it; by default the file's name without .so")
+      ->type_name("NAME");
+  verb->add_flag("--force-permissions", options->force_permissions, "take a file that others may write, and log that");
+  verb->add_flag("--only", options->only_this, "not its forked children");
+  verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_apply(*options, to); }; });
+}
+
+void add_revert(CLI::App &app, Console &console, Verb &chosen) {
+  auto options = std::make_shared<RevertOptions>();
+  CLI::App *verb = add_verb(app, console.is_json, "revert", "take a patch back, in a process and its forked children",
+                            "shunt revert nginx fix");
+  verb->add_option("process", options->target, "its number, or its name where one process has it")
+      ->type_name("PID")
+      ->required();
+  verb->add_option("name", options->name, "of the patch, as `shunt status` lists it")->type_name("NAME");
+  verb->add_flag("--all", options->all, "every patch, the newest first");
+  verb->add_flag("--only", options->only_this, "not its forked children");
+  verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_revert(*options, to); }; });
+}
+
+void add_status(CLI::App &app, Console &console, Verb &chosen) {
+  auto options = std::make_shared<StatusOptions>();
+  CLI::App *verb = add_verb(app, console.is_json, "status", "what is applied in a process and its forked children",
+                            "shunt status nginx --verify");
+  verb->add_option("process", options->target, "its number, or its name where one process has it")
+      ->type_name("PID")
+      ->required();
+  verb->add_flag("--verify", options->verify, "read every slot again; exit 1 where one holds something else");
+  verb->add_flag("--only", options->only_this, "not its forked children");
+  verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_status(*options, to); }; });
+}
+
 int run(int count, char **words) {
   // A reader of our output or a process at the other end of a socket may go: that is an error, not our end.
   std::signal(SIGPIPE, SIG_IGN);
@@ -75,8 +118,13 @@ int run(int count, char **words) {
   app.footer(
       "Exit codes: 0 done, 1 the answer is no, 2 used wrongly, 3 could not reach the process.\n"
       "Example: shunt apply nginx fix.so && shunt status nginx");
+  CLI::App *ps = add_verb(app, console.is_json, "ps", "processes that have shunt in them", "shunt ps");
+  ps->callback([&chosen] { chosen = [](const Console &to) { return run_ps(to); }; });
   add_imports(app, console, chosen);
   add_check(app, console, chosen);
+  add_apply(app, console, chosen);
+  add_revert(app, console, chosen);
+  add_status(app, console, chosen);
   try {
     app.parse(count, words);
   } catch (const CLI::Success &asked) {  // --help, --version

@@ -51,6 +51,17 @@ std::set<std::string> socket_inodes(pid_t pid) {
   return inodes;
 }
 
+bool has_thread_named(pid_t pid, const std::string &name) {
+  bool is_there = false;
+  const std::string folder = proc(pid, "task");
+  for_each_number(folder, [&](long number) {
+    std::string line;
+    if (!is_there && std::getline(std::ifstream(folder + "/" + std::to_string(number) + "/comm"), line))
+      is_there = line == name;
+  });
+  return is_there;
+}
+
 }  // namespace
 
 std::optional<Process> read_process(pid_t pid) {
@@ -63,13 +74,17 @@ std::optional<Process> read_process(pid_t pid) {
   Process process;
   process.pid = pid;
   process.name = text.substr(open + 1, close - open - 1);
+  std::vector<std::string> fields = {"", "", ""};  // so that they are numbered as in proc(5), from 3 on
   std::istringstream rest(text.substr(close + 1));
-  std::string state, skipped;
-  rest >> state >> process.parent;
-  constexpr int kBetween = 17;  // fields 5 to 21 of proc(5); 22 is the start time
-  for (int k = 0; k < kBetween; ++k) rest >> skipped;
-  rest >> process.started;
-  process.is_dead = state == "Z" || state == "X";
+  for (std::string field; rest >> field;) fields.push_back(field);
+  constexpr std::size_t kState = 3, kParent = 4, kStarted = 22, kCodeStart = 26, kStackStart = 28;
+  if (fields.size() <= kStackStart) return std::nullopt;
+  const auto number = [&](std::size_t field) { return std::strtoull(fields[field].c_str(), nullptr, 10); };
+  process.parent = static_cast<pid_t>(number(kParent));
+  process.started = number(kStarted);
+  process.code_start = number(kCodeStart);
+  process.stack_start = number(kStackStart);
+  process.is_dead = fields[kState] == "Z" || fields[kState] == "X";
   struct stat status {};
   if (stat(("/proc/" + std::to_string(pid)).c_str(), &status) == 0) process.uid = status.st_uid;
   process.program = link_target(proc(pid, "exe"));
@@ -104,6 +119,7 @@ bool has_shunt(pid_t pid) {
 }
 
 std::vector<std::string> listening_paths(pid_t pid) {
+  if (!has_thread_named(pid, "shunt")) return {};
   const std::set<std::string> inodes = socket_inodes(pid);
   std::vector<std::string> paths;
   std::ifstream stream(proc(pid, "net/unix"));

@@ -19,13 +19,16 @@ struct Process {
   pid_t pid = 0, parent = 0;
   std::uint64_t started = 0;  // clock ticks after boot: tells a process from a later one with the same PID
   uid_t uid = 0;
-  std::string name;                     // /proc/PID/comm
-  std::string program;                  // /proc/PID/exe, "" where that may not be read
-  std::uint64_t device = 0, inode = 0;  // of the program: the same file, whatever its path
-  bool is_dead = false;                 // a zombie
+  std::string name;                               // /proc/PID/comm
+  std::string program;                            // /proc/PID/exe, "" where that may not be read
+  std::uint64_t device = 0, inode = 0;            // of the program: the same file, whatever its path
+  std::uint64_t code_start = 0, stack_start = 0;  // addresses, 0 where they may not be read
+  bool is_dead = false;                           // a zombie
 
-  [[nodiscard]] bool is_same_program(const Process &other) const {
-    return inode != 0 && device == other.device && inode == other.inode;
+  /// The same program at the same addresses, which exec() chooses anew: what one got of another by fork() alone.
+  [[nodiscard]] bool is_forked_like(const Process &other) const {
+    return inode != 0 && device == other.device && inode == other.inode && code_start == other.code_start &&
+           stack_start == other.stack_start;
   }
 };
 
@@ -41,7 +44,8 @@ bool has_shunt(pid_t pid);
 /// Whether this user may look into the process (its descriptors and maps).
 bool may_inspect(pid_t pid);
 
-/// The paths of listening sockets of the process, as the process sees them, that look like shunt's.
+/// The paths of sockets of the process, as it sees them, that look like shunt's: it listens on them, they are of SOCK_SEQPACKET, and
+/// it has a thread that is named `shunt`.
 std::vector<std::string> listening_paths(pid_t pid);
 
 }  // namespace shunt::cli

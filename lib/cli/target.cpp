@@ -28,7 +28,7 @@ bool has_name(const Process &process, const std::string &word) {
 /// Is it a forked child, of any generation, of one of these?
 bool comes_from(const Process &process, const std::vector<Process> &others) {
   return std::any_of(others.begin(), others.end(), [&](const Process &other) {
-    return other.pid == process.parent && other.is_same_program(process);
+    return other.pid == process.parent && process.is_forked_like(other);
   });
 }
 

@@ -115,8 +115,7 @@ ElfFile file(const char *path) {
 
 ElfFile patch() {
   ElfFile one = file("fix.so");
-  one.exports = {
-      {.name = "fixed", .is_function = true}, {.name = "weak", .is_weak = true, .is_function = true}, {.name = "data"}};
+  one.exports = {function("fixed"), function("weak", true), {"data", "", true, false, false}};
   return one;
 }
 

@@ -1,0 +1,30 @@
+// changes.hpp: shunt apply and shunt revert: one patch in a process and its forked children, all or none of them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/console.hpp"
+
+namespace shunt::cli {
+
+struct ApplyOptions {
+  std::string target, patch, name, provider;
+  std::vector<std::string> symbols, callers, not_callers;
+  bool force_permissions = false, only_this = false;
+};
+
+struct RevertOptions {
+  std::string target, name;
+  bool all = false, only_this = false;
+};
+
+/// Plans in all processes first; then applies in each; where one says no, what was done in the others is reverted. A family in
+/// which a few have the very same patch already (a tool was killed half-way) is completed.
+Exit run_apply(const ApplyOptions &options, const Console &console);
+
+/// Reverts wherever the patch is applied. What was reverted before one says no stays reverted: the file that would be needed to
+/// put it back is not here.
+Exit run_revert(const RevertOptions &options, const Console &console);
+
+}  // namespace shunt::cli

@@ -1,0 +1,145 @@
+#include "cli/connection.hpp"
+
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <optional>
+
+namespace shunt::cli {
+namespace {
+
+std::string user_name(uid_t uid) {
+  const passwd *user = getpwuid(uid);
+  return user != nullptr ? user->pw_name : std::to_string(uid);
+}
+
+Failure unreachable(const char *code, const std::string &message, const std::string &advice) {
+  return {Exit::unreachable, code, message, advice};
+}
+
+/// Why a process that has no socket of ours cannot be asked.
+Failure no_socket(const Process &process) {
+  if (!read_process(process.pid)) return unreachable("no_process", called(process) + " has ended", "");
+  if (!may_inspect(process.pid))
+    return unreachable("not_permitted",
+                       called(process) + " belongs to " + user_name(process.uid) + ": " + user_name(geteuid()) +
+                           " may not look for its socket",
+                       "Run this as " + user_name(process.uid) + " or as root.");
+  if (has_shunt(process.pid))
+    return unreachable("no_socket", called(process) + " has shunt in it but does not listen on a control socket",
+                       "Was it started with SHUNT_SOCKET=off? SHUNT_LOG=info tells why it does not listen.");
+  return unreachable("no_shunt", "there is no shunt in " + called(process),
+                     "Start it with LD_PRELOAD=libshunt-preload.so, or let it call shunt_control_start().");
+}
+
+Failure connecting_failed(const Process &process, const std::string &socket, const core::Error &error) {
+  const std::string advice = error.sys_errno == EACCES || error.sys_errno == EPERM
+                                 ? "Run this as " + user_name(process.uid) + " or as root."
+                                 : "";
+  return unreachable(core::code_name(error.code),
+                     called(process) + " cannot be reached at " + socket + ": " + error.message, advice);
+}
+
+/// The server's "ok":false as a failure.
+Failure refused(const Process &process, const Json &answer) {
+  const Json &error = answer.contains("error") ? answer["error"] : answer;
+  const std::string code = error.value("code", "unknown");
+  const bool is_refused = code == "not_permitted" || code == "control_busy";
+  return {Exit::no, code, called(process) + ": " + error.value("message", "no reason given"),
+          code == "name_taken"     ? "`shunt revert` it first, or apply it under another --name."
+          : code == "control_busy" ? "Somebody else is changing it: try again."
+          : is_refused             ? "A patch must belong to root or the process's user and not be writable by others."
+                                   : ""};
+}
+
+Json parse(const Process &process, const std::string &text) {
+  Json answer = Json::parse(text, nullptr, false);
+  if (answer.is_object() && answer.contains("ok") && answer["ok"].is_boolean()) return answer;
+  throw unreachable("bad_answer", called(process) + " answered with something that is not understood", "");
+}
+
+/// The number of the process as it sees itself, which is the last of those in /proc/PID/status.
+std::string own_number(pid_t pid) {
+  core::Fd status(open(("/proc/" + std::to_string(pid) + "/status").c_str(), O_RDONLY | O_CLOEXEC));
+  char text[4096];
+  const ssize_t size = status.is_open() ? read(status.get(), text, sizeof text) : 0;
+  const std::string all(text, size > 0 ? static_cast<std::size_t>(size) : 0);
+  const std::size_t at = all.find("\nNSpid:");
+  if (at == std::string::npos) return std::to_string(pid);
+  const std::string line = all.substr(at + 1, all.find('\n', at + 1) - at - 1);
+  return line.substr(line.find_last_of("\t ") + 1);
+}
+
+/// A socket at a path of the process: through its root, so that its mount namespace does not matter, and by a descriptor of the
+/// socket itself, so that the path may be longer than an address can be (108 bytes).
+core::Fd find_socket(pid_t pid, const std::string &path) {
+  for (const std::string &root : {"/proc/" + std::to_string(pid) + "/root", std::string()}) {
+    core::Fd socket(open((root + path).c_str(), O_PATH | O_CLOEXEC | O_NOFOLLOW));
+    struct stat status {};
+    if (socket.is_open() && fstat(socket.get(), &status) == 0 && S_ISSOCK(status.st_mode)) return socket;
+  }
+  return core::Fd();
+}
+
+}  // namespace
+
+std::string called(const Process &process) {
+  return "process " + std::to_string(process.pid) + " (" + process.name + ")";
+}
+
+Connection::Connection(Process process, control::Client client, Json hello, std::string socket)
+    : process_(std::move(process)),
+      client_(std::make_unique<control::Client>(std::move(client))),
+      hello_(std::move(hello)),
+      socket_(std::move(socket)) {}
+
+Connection Connection::open(const Process &process, std::chrono::milliseconds limit) {
+  std::optional<Failure> last;
+  for (const std::string &path : listening_paths(process.pid)) {
+    const core::Fd socket = find_socket(process.pid, path);
+    if (!socket.is_open()) {
+      last = unreachable("no_socket", called(process) + " listens on " + path + ", which is not there any more", "");
+      continue;
+    }
+    auto client = control::Client::connect("/proc/self/fd/" + std::to_string(socket.get()), limit);
+    if (!client) {
+      last = connecting_failed(process, path, client.error());
+      continue;
+    }
+    Json hello = parse(process, client->hello());
+    if (!hello["ok"].get<bool>()) {
+      last = refused(process, hello);
+      last->exit = Exit::unreachable;
+    } else if (hello.value("pid", Json()).dump() != own_number(process.pid)) {
+      last = unreachable("no_socket", called(process) + " listens on " + path + ", where another process answers", "");
+    } else {
+      return Connection(process, std::move(*client), std::move(hello), path);
+    }
+  }
+  throw last ? *last : no_socket(process);
+}
+
+Json Connection::ask(const control::Request &request, int file) {
+  core::Result<std::string> text = client_->ask(request, file);
+  if (!text) {
+    const core::Error &error = text.error();
+    const bool is_ours = error.code == core::Code::invalid_argument;  // nothing was sent
+    throw Refusal{{is_ours ? Exit::usage : Exit::unreachable, core::code_name(error.code),
+                   called(process_) + ": " + error.message, ""},
+                  nullptr};
+  }
+  Json answer = parse(process_, *text);
+  if (!answer["ok"].get<bool>()) throw Refusal{refused(process_, answer), std::move(answer)};
+  return answer;
+}
+
+core::Fd Connection::open_folder() const {
+  const std::string folder = socket_.substr(0, socket_.rfind('/') + 1);
+  return core::Fd(
+      ::open(("/proc/" + std::to_string(process_.pid) + "/root" + folder).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+}  // namespace shunt::cli

@@ -1,0 +1,67 @@
+#include "cli/plan_text.hpp"
+
+#include "cli/names.hpp"
+
+namespace shunt::cli {
+namespace {
+
+std::string function_text(const Json &function, const Console &console) {
+  const std::string name = printable(demangled(text_of(function, "symbol")));
+  const std::string replacement = text_of(function, "replacement"), provider = text_of(function, "provider");
+  std::string text = console.paint(number_of(function, "slots") > 0 ? Colour::good : Colour::bad, name);
+  if (replacement != text_of(function, "symbol")) text += " by " + printable(demangled(replacement));
+  text += ": " + counted(number_of(function, "slots"), "slot") + " in " +
+          counted(list_of(function, "callers").size(), "object");
+  text += ", defined by " + (provider.empty() ? "code outside every object" : printable(provider)) + "\n";
+  if (const std::uint64_t below = number_of(function, "layers_below"); below > 0)
+    text += "  on top of " + counted(below, "redirect") + " that stands already\n";
+  for (const Json &caller : list_of(function, "callers"))
+    text += "  " + printable(text_of(caller, "object")) + ": " + counted(number_of(caller, "slots"), "slot") + "\n";
+  if (!provider.empty() && !function.value("provider_calls_through_slots", true))
+    text += "  not reached: calls inside " + printable(provider) + ", which go through no slot\n";
+  for (const Json &beside : list_of(function, "beside"))
+    text += std::string(beside.value("taken", false) ? "  " : "  not reached: ") +
+            counted(number_of(beside, "count"), "slot") + ", in " + printable(text_of(beside, "example")) +
+            " for one, that " + printable(text_of(beside, "text")) + "\n";
+  return text;
+}
+
+}  // namespace
+
+std::string text_of(const Json &object, const char *field) {
+  const auto found = object.is_object() ? object.find(field) : object.end();
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+std::uint64_t number_of(const Json &object, const char *field) {
+  const auto found = object.is_object() ? object.find(field) : object.end();
+  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+}
+
+const Json &list_of(const Json &object, const char *field) {
+  static const Json kNothing = Json::array();
+  const auto found = object.is_object() ? object.find(field) : object.end();
+  return found != object.end() && found->is_array() ? *found : kNothing;
+}
+
+std::string plan_text(const Json &plan, const Console &console) {
+  std::string text;
+  for (const Json &function : list_of(plan, "functions")) text += function_text(function, console);
+  for (const Json &name : list_of(plan, "unmatched"))
+    if (name.is_string())
+      text += console.paint(Colour::bad, printable(demangled(name.get<std::string>()))) +
+              ": no object calls it through a slot\n";
+  for (const Json &object : list_of(plan, "unread"))
+    text += printable(text_of(object, "object")) + ": not examined: " + printable(text_of(object, "reason")) + "\n";
+  for (const Json &library : list_of(plan, "needs"))
+    if (library.is_string()) text += "brings in " + printable(library.get<std::string>()) + "\n";
+  return text;
+}
+
+bool is_plan_short(const Json &plan) {
+  for (const Json &function : list_of(plan, "functions"))
+    if (number_of(function, "slots") == 0) return true;
+  return !list_of(plan, "unmatched").empty() || list_of(plan, "functions").empty();
+}
+
+}  // namespace shunt::cli
