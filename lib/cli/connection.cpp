@@ -20,14 +20,21 @@ Failure unreachable(const char *code, const std::string &message, const std::str
   return {Exit::unreachable, code, message, advice};
 }
 
+std::string as_whom(const Process &process) {
+  return process.uid == 0 ? "Run this as root." : "Run this as " + user_name(process.uid) + " or as root.";
+}
+
 /// Why a process that has no socket of ours cannot be asked.
 Failure no_socket(const Process &process) {
   if (!read_process(process.pid)) return unreachable("no_process", called(process) + " has ended", "");
+  if (!may_inspect(process.pid) && geteuid() == 0)
+    return unreachable("not_permitted", "the kernel does not let root look for the socket of " + called(process),
+                       "Is this a container, or the process protected by a security module?");
   if (!may_inspect(process.pid))
     return unreachable("not_permitted",
                        called(process) + " belongs to " + user_name(process.uid) + ": " + user_name(geteuid()) +
                            " may not look for its socket",
-                       "Run this as " + user_name(process.uid) + " or as root.");
+                       as_whom(process));
   if (has_shunt(process.pid))
     return unreachable("no_socket", called(process) + " has shunt in it but does not listen on a control socket",
                        "Was it started with SHUNT_SOCKET=off? SHUNT_LOG=info tells why it does not listen.");
@@ -37,7 +44,7 @@ Failure no_socket(const Process &process) {
 
 Failure connecting_failed(const Process &process, const std::string &socket, const core::Error &error) {
   const std::string advice = error.sys_errno == EACCES || error.sys_errno == EPERM
-                                 ? "Run this as " + user_name(process.uid) + " or as root."
+                                 ? as_whom(process)
                                  : "";
   return unreachable(core::code_name(error.code),
                      called(process) + " cannot be reached at " + socket + ": " + error.message, advice);

@@ -1,4 +1,6 @@
 // main.cpp: the shunt command: its verbs and options, and how a verb's failure becomes a sentence and an exit code.
+#include <shunt/version.h>
+
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <exception>
@@ -9,7 +11,6 @@
 #include "cli/console.hpp"
 #include "cli/imports.hpp"
 #include "cli/status.hpp"
-#include "shunt/version.h"
 
 namespace shunt::cli {
 namespace {
