@@ -1,0 +1,3 @@
+/* libprovider: what the patches replace. */
+int answer(void) { return 1; }
+int second(void) { return 2; }
