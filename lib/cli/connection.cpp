@@ -43,9 +43,7 @@ Failure no_socket(const Process &process) {
 }
 
 Failure connecting_failed(const Process &process, const std::string &socket, const core::Error &error) {
-  const std::string advice = error.sys_errno == EACCES || error.sys_errno == EPERM
-                                 ? as_whom(process)
-                                 : "";
+  const std::string advice = error.sys_errno == EACCES || error.sys_errno == EPERM ? as_whom(process) : "";
   return unreachable(core::code_name(error.code),
                      called(process) + " cannot be reached at " + socket + ": " + error.message, advice);
 }

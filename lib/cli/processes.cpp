@@ -39,6 +39,15 @@ bool for_each_number(const std::string &path, Visit visit) {
   return true;
 }
 
+/// The owner of /proc/PID would be root for a process that changed its user.
+uid_t effective_user(pid_t pid) {
+  std::ifstream stream(proc(pid, "status"));
+  uid_t real = 0, effective = 0;
+  for (std::string line; std::getline(stream, line);)
+    if (line.rfind("Uid:", 0) == 0) std::istringstream(line.substr(4)) >> real >> effective;
+  return effective;
+}
+
 /// The inodes of all sockets among the process's descriptors.
 std::set<std::string> socket_inodes(pid_t pid) {
   std::set<std::string> inodes;
@@ -85,9 +94,9 @@ std::optional<Process> read_process(pid_t pid) {
   process.code_start = number(kCodeStart);
   process.stack_start = number(kStackStart);
   process.is_dead = fields[kState] == "Z" || fields[kState] == "X";
-  struct stat status {};
-  if (stat(("/proc/" + std::to_string(pid)).c_str(), &status) == 0) process.uid = status.st_uid;
+  process.uid = effective_user(pid);
   process.program = link_target(proc(pid, "exe"));
+  struct stat status {};
   if (stat(proc(pid, "exe").c_str(), &status) == 0) {
     process.device = status.st_dev;
     process.inode = status.st_ino;

@@ -1,6 +1,6 @@
 """stock.py: a stock server, started with the shim in it, and a folder that the patch is put into and taken out of.
 
-Arguments of a test: SHIM PATCH."""
+Arguments of a test: SHIM PATCH, and what the test itself wants."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import tempfile
 import time
 
 FIXED_TIME = 1000000000  # what the patch makes of the time of day
-SHIM, PATCH = map(os.path.abspath, sys.argv[1:])
+SHIM, PATCH = map(os.path.abspath, sys.argv[1:3])
 
 
 def need(*programs):
@@ -60,9 +60,11 @@ class Place:
         (self.patches / 'fixed_time.so').unlink()
 
     @contextlib.contextmanager
-    def running(self, *command):
+    def running(self, *command, follows_folder=True):
         """The server with the shim in it. It ends with the block, and must not have ended before."""
-        environment = dict(os.environ, LD_PRELOAD=SHIM, SHUNT_DIR=str(self.patches))
+        environment = dict(os.environ, LD_PRELOAD=SHIM)
+        if follows_folder:
+            environment['SHUNT_DIR'] = str(self.patches)
         with open(self.errors, 'w') as errors:
             server = subprocess.Popen(command, env=environment, cwd=self.path, stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL, stderr=errors)
