@@ -207,8 +207,7 @@ class Apply {
     for (Member &member : members_)
       if (member.state == State::written || member.state == State::not_sure) undo(member, undone, left);
     if (!was_partial_) undo_inherited(undone, left);
-    if (undone > 0)
-      failure.message += "; so it was reverted in " + counted(undone, "process") + (undone > 1 ? "es" : "");
+    if (undone > 0) failure.message += "; so it was reverted in " + counted(undone, "process");
     failure.message += left.empty() ? "; nothing is changed" : "; it could not be reverted in " + left;
     if (failure.exit == Exit::unreachable && !left.empty()) failure.exit = Exit::no;
     throw Failure(failure);
@@ -275,8 +274,8 @@ class Apply {
         table.add({std::to_string(process.pid), process.name, state_name(member.state)});
       }
     }
-    console_.print("Applied " + printable(name()) + " in " + counted(count, "process") + (count == 1 ? "" : "es") +
-                   ":\n" + table.text(console_.screen));
+    console_.print("Applied " + printable(name()) + " in " + counted(count, "process") + ":\n" +
+                   table.text(console_.screen));
   }
 
   [[nodiscard]] Json document() const {

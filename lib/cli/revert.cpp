@@ -28,8 +28,7 @@ class Revert {
       for (Connection &connection : all) revert_in(connection);
     if (!failure_ && rows_.empty() && !options_.all) failure_ = unknown_;
     if (failure_) {
-      if (!rows_.empty())
-        failure_->message += "; it was reverted in " + counted(count_, "process") + (count_ == 1 ? "" : "es");
+      if (!rows_.empty()) failure_->message += "; it was reverted in " + counted(count_, "process");
       throw Failure(*failure_);
     }
     show();
@@ -74,8 +73,7 @@ class Revert {
     for (const Json &row : rows_)
       table.add({std::to_string(number_of(row, "pid")), text_of(row, "process"), text_of(row, "name"),
                  std::to_string(number_of(row, "slots")), std::to_string(number_of(row, "conflicts"))});
-    console_.print("Reverted in " + counted(count_, "process") + (count_ == 1 ? "" : "es") + ":\n" +
-                   table.text(console_.screen));
+    console_.print("Reverted in " + counted(count_, "process") + ":\n" + table.text(console_.screen));
     for (const Json &row : rows_)
       if (number_of(row, "conflicts") > 0)
         return console_.print("Conflicts are slots that somebody else wrote since; they were left alone.\n");

@@ -134,7 +134,8 @@ std::string Table::text(const Screen &screen) const {
 }
 
 std::string counted(std::size_t count, const char *thing) {
-  return std::to_string(count) + " " + thing + (count == 1 ? "" : "s");
+  const std::string word = thing;
+  return std::to_string(count) + " " + word + (count == 1 ? "" : word.back() == 's' ? "es" : "s");
 }
 
 }  // namespace shunt::cli

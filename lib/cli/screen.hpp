@@ -53,7 +53,7 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-/// "1 slot", "2 slots".
+/// "1 slot", "2 slots", "2 processes".
 std::string counted(std::size_t count, const char *thing);
 
 }  // namespace shunt::cli

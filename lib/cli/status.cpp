@@ -135,10 +135,9 @@ std::string to_text(const std::vector<Row> &rows, bool differ, const Console &co
   std::string text;
   for (const Row &row : rows) {
     if (&row != &rows.front() && !differ) break;
+    const std::size_t same = differ ? 0 : rows.size() - 1;
     const std::string others =
-        differ || rows.size() == 1
-            ? ""
-            : ", and the same in " + counted(rows.size() - 1, "forked child") + (rows.size() > 2 ? "ren" : "");
+        same == 0 ? "" : ", and the same in " + std::to_string(same) + " forked child" + (same > 1 ? "ren" : "");
     text += (text.empty() ? "" : "\n") + console.paint(Colour::strong, printable(called(row.process))) + others + "\n";
     text += status_text(row.status, console);
   }

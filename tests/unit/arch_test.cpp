@@ -2,13 +2,16 @@
 #include <elf.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <map>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "arch/aarch64/reloc.hpp"
 #include "arch/generic_name_fold.hpp"
+#include "arch/machines.hpp"
 #include "arch/native.hpp"
 #include "arch/x86_64/reloc.hpp"
 
@@ -40,6 +43,26 @@ TEST(Arch, Aarch64) {
                          {R_AARCH64_GLOB_DAT, RelocKind::glob_dat},
                          {R_AARCH64_ABS64, RelocKind::absolute}},
                         2000);
+}
+
+TEST(Arch, FilesOfOtherMachinesHaveTheirOwnNumbers) {
+  const std::vector<std::array<std::uint32_t, 4>> expected = {
+      {EM_X86_64, R_X86_64_JUMP_SLOT, R_X86_64_GLOB_DAT, R_X86_64_64},
+      {EM_AARCH64, R_AARCH64_JUMP_SLOT, R_AARCH64_GLOB_DAT, R_AARCH64_ABS64},
+      {EM_386, R_386_JMP_SLOT, R_386_GLOB_DAT, R_386_32},
+      {EM_ARM, R_ARM_JUMP_SLOT, R_ARM_GLOB_DAT, R_ARM_ABS32},
+      {EM_RISCV, R_RISCV_JUMP_SLOT, kNoType, R_RISCV_64},
+      {EM_PPC64, R_PPC64_JMP_SLOT, R_PPC64_GLOB_DAT, R_PPC64_ADDR64},
+      {EM_S390, R_390_JMP_SLOT, R_390_GLOB_DAT, R_390_64},
+  };
+  ASSERT_EQ(kMachines.size(), expected.size());
+  for (std::size_t k = 0; k < kMachines.size(); ++k)
+    EXPECT_EQ((std::array<std::uint32_t, 4>{kMachines[k].number, kMachines[k].jump_slot, kMachines[k].glob_dat,
+                                            kMachines[k].absolute}),
+              expected[k])
+        << kMachines[k].name;
+  EXPECT_EQ(find_machine(EM_S390, true, false), nullptr);
+  EXPECT_EQ(find_machine(4711, true, false), nullptr);
 }
 
 TEST(Arch, EveryKindHasAName) {

@@ -1,6 +1,6 @@
 // lib/elf/file: files of every machine, and files that lie.
 //
-// Shown to fail: machines.hpp with another number for a machine's slots; file.cpp with DT_PLTREL not asked (the jump slot of
+// Shown to fail: file.cpp with DT_PLTREL not asked (the jump slot of
 // the DT_REL files is not there), with DT_HASH words of 32 bits on s390x (the exports are missing), without the check that
 // version chains lead forward (LiesDoNoHarm does not end).
 #include <elf.h>

@@ -62,11 +62,11 @@ class Server:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.folder / 'test'))
         self.socket.settimeout(20)
-        variables = dict(os.environ, XDG_RUNTIME_DIR=str(self.folder / 'run'), **environment)
-        if shim:
-            variables['LD_PRELOAD'] = SHIM
+        # Only the server itself gets these: what starts it would have sockets as well.
+        variables = {'XDG_RUNTIME_DIR': self.folder / 'run', **({'LD_PRELOAD': SHIM} if shim else {}), **environment}
+        settings = [f'{name}={value}' for name, value in variables.items()]
         self.log = open(self.folder / 'log', 'w')
-        self.process = subprocess.Popen([*runner, built('cli_server')], env=variables, cwd=self.folder,
+        self.process = subprocess.Popen([*runner, 'env', *settings, built('cli_server')], cwd=self.folder,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
         assert self.process.stdout.readline() == 'ready\n', (self.folder / 'log').read_text()
         self.children = []

@@ -5,6 +5,7 @@
  *   fork-many N  as fast as it can, each child serving by itself; answers N
  *   exec         becomes another process of the same program, with the same PID
  *   hook         makes its slot for second() lead elsewhere, as another tool would
+ *   rename NAME  changes what it is called
  *   exit         ends */
 #define _GNU_SOURCE
 #include <link.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -90,6 +92,8 @@ int main(int count, char **words) {
     } else if (strcmp(text, "exec") == 0) {
       execv("/proc/self/exe", words);
       abort();
+    } else if (strncmp(text, "rename ", 7) == 0) {
+      prctl(PR_SET_NAME, text + 7);
     } else if (strcmp(text, "hook") == 0) {
       hook();
     } else if (strcmp(text, "exit") == 0) {
