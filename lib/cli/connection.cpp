@@ -1,6 +1,7 @@
 #include "cli/connection.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -52,12 +53,11 @@ Failure connecting_failed(const Process &process, const std::string &socket, con
 Failure refused(const Process &process, const Json &answer) {
   const Json &error = answer.contains("error") ? answer["error"] : answer;
   const std::string code = error.value("code", "unknown");
-  const bool is_refused = code == "not_permitted" || code == "control_busy";
-  return {Exit::no, code, called(process) + ": " + error.value("message", "no reason given"),
-          code == "name_taken"     ? "`shunt revert` it first, or apply it under another --name."
-          : code == "control_busy" ? "Somebody else is changing it: try again."
-          : is_refused             ? "A patch must belong to root or the process's user and not be writable by others."
-                                   : ""};
+  const char *advice = "";
+  if (code == "control_busy") advice = "Others are being served: try again.";
+  if (code == "not_permitted")
+    advice = "A patch must belong to root or the process's user and not be writable by others.";
+  return {Exit::no, code, called(process) + ": " + error.value("message", "no reason given"), advice};
 }
 
 Json parse(const Process &process, const std::string &text) {
@@ -89,6 +89,18 @@ core::Fd find_socket(pid_t pid, const std::string &path) {
   return core::Fd();
 }
 
+/// A process that was just started, or that just forked, is seen a moment before its thread listens.
+std::vector<std::string> wait_for_paths(pid_t pid) {
+  constexpr std::chrono::seconds kPatienceForThread{1};
+  constexpr int kPollMilliseconds = 10;
+  const auto deadline = std::chrono::steady_clock::now() + kPatienceForThread;
+  for (;;) {
+    std::vector<std::string> paths = listening_paths(pid);
+    if (!paths.empty() || !has_shunt(pid) || std::chrono::steady_clock::now() > deadline) return paths;
+    poll(nullptr, 0, kPollMilliseconds);
+  }
+}
+
 }  // namespace
 
 std::string called(const Process &process) {
@@ -103,7 +115,7 @@ Connection::Connection(Process process, control::Client client, Json hello, std:
 
 Connection Connection::open(const Process &process, std::chrono::milliseconds limit) {
   std::optional<Failure> last;
-  for (const std::string &path : listening_paths(process.pid)) {
+  for (const std::string &path : wait_for_paths(process.pid)) {
     const core::Fd socket = find_socket(process.pid, path);
     if (!socket.is_open()) {
       last = unreachable("no_socket", called(process) + " listens on " + path + ", which is not there any more", "");

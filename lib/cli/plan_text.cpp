@@ -35,7 +35,8 @@ std::string text_of(const Json &object, const char *field) {
 
 std::uint64_t number_of(const Json &object, const char *field) {
   const auto found = object.is_object() ? object.find(field) : object.end();
-  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+  if (found == object.end() || !found->is_number_integer()) return 0;
+  return found->is_number_unsigned() || found->get<std::int64_t>() >= 0 ? found->get<std::uint64_t>() : 0;
 }
 
 const Json &list_of(const Json &object, const char *field) {
