@@ -5,17 +5,23 @@
  *   fork-many N  as fast as it can, each child serving by itself; answers N
  *   exec         becomes another process of the same program, with the same PID
  *   hook         makes its slot for second() lead elsewhere, as another tool would
+ *   sandbox      mprotect() is refused from now on: what is loaded later cannot be
  *   rename NAME  changes what it is called
  *   exit         ends */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <link.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,6 +66,18 @@ static void hook(void) {
   *slot = (void *)hooked;
 }
 
+static void sandbox(void) {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) abort();
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0) abort();
+}
+
 int main(int count, char **words) {
   (void)count;
   signal(SIGCHLD, SIG_IGN);
@@ -92,6 +110,8 @@ int main(int count, char **words) {
     } else if (strcmp(text, "exec") == 0) {
       execv("/proc/self/exe", words);
       abort();
+    } else if (strcmp(text, "sandbox") == 0) {
+      sandbox();
     } else if (strncmp(text, "rename ", 7) == 0) {
       prctl(PR_SET_NAME, text + 7);
     } else if (strcmp(text, "hook") == 0) {
