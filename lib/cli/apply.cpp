@@ -64,7 +64,7 @@ class Apply {
         patch_(PatchFile::open(options.patch)),
         family_(find_process(options.target), options.only_this ? Scope::only_this : Scope::family) {
     request_.file = patch_.path;
-    request_.name = options.name;
+    request_.name = name();
     request_.provider = options.provider;
     request_.callers = options.callers;
     request_.not_callers = options.not_callers;
@@ -115,7 +115,7 @@ class Apply {
     if (taken && (sha256_.empty() || !is_lacking)) throw Failure(*taken);
     was_partial_ = taken.has_value();
     for (const Member &member : members_)
-      if (member.state == State::had_it && text_of(member.plan["patch"], "sha256") != sha256_)
+      if (member.state == State::had_it && text_of(part_of(member.plan, "patch"), "sha256") != sha256_)
         throw taken ? Failure(*taken) : changed_meanwhile(member);
   }
 
@@ -124,16 +124,16 @@ class Apply {
     request.type = control::Type::plan;
     try {
       member.plan = member.connection.ask(request, patch_.fd.get());
-      if (sha256_.empty()) sha256_ = text_of(member.plan["patch"], "sha256");
+      if (sha256_.empty()) sha256_ = text_of(part_of(member.plan, "patch"), "sha256");
     } catch (const Refusal &refusal) {
       if (has_ended(member)) {
         member.state = State::ended;
-      } else if (refusal.failure.code == "name_taken") {
+      } else if (refusal.code == "name_taken") {
         member.plan = {{"patch", applied_patch(member.connection, name())}};
         member.state = State::had_it;
-        if (!taken) taken = refusal.failure;
+        if (!taken) taken = refusal;
       } else {
-        throw Failure(refusal.failure);
+        throw;
       }
     }
   }
@@ -167,7 +167,7 @@ class Apply {
         return;
       }
       if (refusal.answer.is_null()) member.state = State::not_sure;
-      undo_and_throw(refusal.failure);
+      undo_and_throw(refusal);
     }
   }
 
@@ -193,7 +193,7 @@ class Apply {
     std::optional<Failure> taken;
     for (std::size_t k = first; k < members_.size(); ++k) {
       plan_one(members_[k], taken);
-      if (members_[k].state == State::had_it && text_of(members_[k].plan["patch"], "sha256") != sha256_)
+      if (members_[k].state == State::had_it && text_of(part_of(members_[k].plan, "patch"), "sha256") != sha256_)
         throw changed_meanwhile(members_[k]);
     }
   }
@@ -222,8 +222,8 @@ class Apply {
       member.connection.ask(request);
       ++undone;
     } catch (const Refusal &refusal) {
-      if (refusal.failure.code == "unknown_patch" || has_ended(member)) return;
-      left += (left.empty() ? "" : ", ") + called(member.connection.process()) + ": " + refusal.failure.message;
+      if (refusal.code == "unknown_patch" || has_ended(member)) return;
+      left += (left.empty() ? "" : ", ") + called(member.connection.process()) + ": " + refusal.message;
     } catch (const Failure &failure) {
       if (!has_ended(member)) left += (left.empty() ? "" : ", ") + failure.message;
     }
@@ -244,7 +244,7 @@ class Apply {
     std::string text;
     for (const Member &member : members_) {
       if (member.state != State::planned) continue;
-      const Json &plan = member.plan["plan"];
+      const Json &plan = part_of(member.plan, "plan");
       if (shown != nullptr && list_of(plan, "functions") == list_of(*shown, "functions")) continue;
       text += (shown == nullptr ? "The plan" : "The plan for " + called(member.connection.process())) + ":\n" +
               plan_text(plan, console_) + "\n";
@@ -264,7 +264,7 @@ class Apply {
     std::size_t count = 0;
     for (const Member &member : members_) {
       const Process &process = member.connection.process();
-      const Json written = member.answer.is_object() ? member.answer.value("written", Json()) : Json();
+      const Json &written = part_of(member.answer, "written");
       if (member.state == State::written) {
         ++count;
         table.add({std::to_string(process.pid), process.name, state_name(member.state),
@@ -285,8 +285,8 @@ class Apply {
       processes.push_back({{"pid", process.pid},
                            {"name", process.name},
                            {"state", state_name(member.state)},
-                           {"plan", member.plan.is_object() ? member.plan.value("plan", Json()) : Json()},
-                           {"written", member.answer.is_object() ? member.answer.value("written", Json()) : Json()}});
+                           {"plan", part_of(member.plan, "plan")},
+                           {"written", part_of(member.answer, "written")}});
     }
     Json document = Console::document();
     document["name"] = name();
@@ -307,12 +307,6 @@ class Apply {
 
 }  // namespace
 
-Exit run_apply(const ApplyOptions &options, const Console &console) {
-  try {
-    return Apply(options, console).run();
-  } catch (const Refusal &refusal) {
-    throw Failure(refusal.failure);
-  }
-}
+Exit run_apply(const ApplyOptions &options, const Console &console) { return Apply(options, console).run(); }
 
 }  // namespace shunt::cli

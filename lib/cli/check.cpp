@@ -140,12 +140,12 @@ Exit of_process(const CheckOptions &options, const Console &console) {
   request.provider = options.provider;
   request.force_permissions = true;  // only looked at: whose file it is matters when it is applied
   Json answer = connection.ask(request, patch.fd.get());
-  const bool is_short = is_plan_short(answer["plan"]);
+  const bool is_short = is_plan_short(part_of(answer, "plan"));
   if (console.is_json) {
     answer["reachable"] = !is_short;
     console.print(answer);
   } else {
-    console.print(plan_text(answer["plan"], console));
+    console.print(plan_text(part_of(answer, "plan"), console));
   }
   return is_short ? Exit::no : Exit::done;
 }
@@ -157,11 +157,7 @@ Exit run_check(const CheckOptions &options, const Console &console) {
       std::any_of(options.targets.begin(), options.targets.end(), [](const std::string &one) { return !is_file(one); });
   if (has_process && options.targets.size() > 1)
     throw Failure{Exit::usage, "usage", "check wants one process, or files, not both", ""};
-  try {
-    if (has_process) return of_process(options, console);
-  } catch (const Refusal &refusal) {
-    throw Failure(refusal.failure);
-  }
+  if (has_process) return of_process(options, console);
   const core::ElfFile patch = read_elf(options.patch);
   const std::vector<OfflineRequest> requests = requests_of(patch, options.symbols);
   if (requests.empty())

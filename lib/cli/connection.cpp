@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <optional>
 
+#include "cli/plan_text.hpp"
+
 namespace shunt::cli {
 namespace {
 
@@ -51,13 +53,13 @@ Failure connecting_failed(const Process &process, const std::string &socket, con
 
 /// The server's "ok":false as a failure.
 Failure refused(const Process &process, const Json &answer) {
-  const Json &error = answer.contains("error") ? answer["error"] : answer;
-  const std::string code = error.value("code", "unknown");
+  const Json &error = part_of(answer, "error");
+  const std::string code = text_of(error, "code"), message = text_of(error, "message");
   const char *advice = "";
   if (code == "control_busy") advice = "Others are being served: try again.";
   if (code == "not_permitted")
     advice = "A patch must belong to root or the process's user and not be writable by others.";
-  return {Exit::no, code, called(process) + ": " + error.value("message", "no reason given"), advice};
+  return {Exit::no, code, called(process) + ": " + (message.empty() ? "it said no, and not why" : message), advice};
 }
 
 Json parse(const Process &process, const std::string &text) {

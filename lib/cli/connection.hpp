@@ -15,9 +15,8 @@ namespace shunt::cli {
 /// For connecting and for each answer.
 constexpr std::chrono::milliseconds kPatience{30000};
 
-/// A process whose answer was no, or that could not be reached.
-struct Refusal {
-  Failure failure;
+/// A process that was reached and whose answer was no, or that did not answer.
+struct Refusal : Failure {
   Json answer;  // the server's document, null where there is none
 };
 
@@ -26,7 +25,7 @@ class Connection {
   /// Throws Failure (unreachable): no such process any more, another user's, no shunt in it, nobody answers.
   static Connection open(const Process &process, std::chrono::milliseconds limit = kPatience);
 
-  /// The answer, which has "ok":true. Throws Refusal. `file`: the descriptor of the patch, or -1.
+  /// The answer, which has "ok":true. Throws Refusal, or Failure where the answer makes no sense. `file`: the descriptor of the patch, or -1.
   Json ask(const control::Request &request, int file = -1);
 
   [[nodiscard]] const Process &process() const { return process_; }

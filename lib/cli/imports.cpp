@@ -135,11 +135,7 @@ Exit run_imports(const ImportsOptions &options, const Console &console) {
   if (!has_process) return of_files(options, console);
   if (options.targets.size() > 1)
     throw Failure{Exit::usage, "usage", "imports wants one process, or files, not both", ""};
-  try {
-    return of_process(options, console);
-  } catch (const Refusal &refusal) {
-    throw Failure(refusal.failure);
-  }
+  return of_process(options, console);
 }
 
 }  // namespace shunt::cli

@@ -29,20 +29,26 @@ std::string function_text(const Json &function, const Console &console) {
 }  // namespace
 
 std::string text_of(const Json &object, const char *field) {
-  const auto found = object.is_object() ? object.find(field) : object.end();
-  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+  const Json &part = part_of(object, field);
+  return part.is_string() ? part.get<std::string>() : "";
 }
 
 std::uint64_t number_of(const Json &object, const char *field) {
+  const Json &part = part_of(object, field);
+  if (!part.is_number_integer()) return 0;
+  return part.is_number_unsigned() || part.get<std::int64_t>() >= 0 ? part.get<std::uint64_t>() : 0;
+}
+
+const Json &part_of(const Json &object, const char *field) {
+  static const Json kNothing;
   const auto found = object.is_object() ? object.find(field) : object.end();
-  if (found == object.end() || !found->is_number_integer()) return 0;
-  return found->is_number_unsigned() || found->get<std::int64_t>() >= 0 ? found->get<std::uint64_t>() : 0;
+  return found != object.end() ? *found : kNothing;
 }
 
 const Json &list_of(const Json &object, const char *field) {
   static const Json kNothing = Json::array();
-  const auto found = object.is_object() ? object.find(field) : object.end();
-  return found != object.end() && found->is_array() ? *found : kNothing;
+  const Json &part = part_of(object, field);
+  return part.is_array() ? part : kNothing;
 }
 
 std::string plan_text(const Json &plan, const Console &console) {

@@ -16,6 +16,8 @@ bool is_plan_short(const Json &plan);
 /// The field as text or number, or the type's own zero: the document is another program's.
 std::string text_of(const Json &object, const char *field);
 std::uint64_t number_of(const Json &object, const char *field);
+/// The field itself; null where there is none.
+const Json &part_of(const Json &object, const char *field);
 /// The field's elements; an empty array where there is none.
 const Json &list_of(const Json &object, const char *field);
 

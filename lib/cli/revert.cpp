@@ -43,10 +43,10 @@ class Revert {
       if (connection.process().pid != family_.root().pid && !is_still(connection.process())) return;
       take(connection.process(), refusal.answer);
       // Where only some have it (a tool was killed half-way), the others are no failure.
-      if (refusal.failure.code == "unknown_patch") {
-        if (!unknown_) unknown_ = refusal.failure;
+      if (refusal.code == "unknown_patch") {
+        if (!unknown_) unknown_ = refusal;
       } else if (!failure_) {
-        failure_ = refusal.failure;
+        failure_ = refusal;
       }
     }
   }

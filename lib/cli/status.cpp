@@ -47,7 +47,7 @@ std::string layer_text(const Json &one) {
 
 std::string patch_text(const Json &patch, const Console &console) {
   const bool is_applied = text_of(patch, "state") == "applied";
-  const Json by = patch.value(is_applied ? "by" : "reverted_by", Json());
+  const Json &by = part_of(patch, is_applied ? "by" : "reverted_by");
   std::string text = console.paint(is_applied ? Colour::good : Colour::faint, printable(text_of(patch, "name"))) +
                      ": " + (is_applied ? "applied " : "reverted ") +
                      printable(text_of(patch, is_applied ? "applied_at" : "reverted_at")) + " by " +
@@ -95,9 +95,9 @@ std::string status_text(const Json &status, const Console &console) {
   for (const Json &patch : list_of(status, "patches")) text += patch_text(patch, console);
   for (const Json &redirect : list_of(status, "redirects")) text += redirect_text(redirect);
   if (text.empty()) text = "nothing is applied\n";
-  if (const auto verified = status.find("verified"); verified != status.end() && verified->is_object())
-    text += verified_text(*verified, console);
-  const Json counters = status.value("counters", Json::object());
+  if (const Json &verified = part_of(status, "verified"); verified.is_object())
+    text += verified_text(verified, console);
+  const Json &counters = part_of(status, "counters");
   text += std::to_string(number_of(counters, "applied")) + " applied, " +
           std::to_string(number_of(counters, "reverted")) + " reverted, " +
           std::to_string(number_of(counters, "refused")) + " refused since the start\n";
@@ -114,8 +114,7 @@ std::vector<Row> ask_family(const StatusOptions &options) {
     try {
       rows.push_back({connection.process(), connection.ask(request)});
     } catch (const Refusal &refusal) {
-      if (connection.process().pid == family.root().pid || is_still(connection.process()))
-        throw Failure(refusal.failure);
+      if (connection.process().pid == family.root().pid || is_still(connection.process())) throw;
     }
   }
   return rows;
@@ -152,7 +151,7 @@ Exit run_status(const StatusOptions &options, const Console &console) {
   bool differ = false, has_conflicts = false;
   for (const Row &row : rows) {
     differ |= essence(row.status) != essence(rows.front().status);
-    has_conflicts |= !list_of(row.status.value("verified", Json()), "conflicts").empty();
+    has_conflicts |= !list_of(part_of(row.status, "verified"), "conflicts").empty();
   }
   // Where one process has slots that changed, say which one.
   if (console.is_json) {
@@ -185,8 +184,6 @@ Exit run_ps(const Console &console) {
         }
     } catch (const Failure &failure) {
       error = failure.message;
-    } catch (const Refusal &refusal) {
-      error = refusal.failure.message;
     }
     if (error.is_string()) shown = "(does not answer)";
     table.add({std::to_string(process.pid), user_name(process.uid), process.name, shown.empty() ? "-" : shown,
