@@ -17,16 +17,13 @@ constexpr std::uint32_t kTableEntries = 4096;  // more than any switch that a co
 
 class Reader {
  public:
-  Reader(const Function &function, std::uint32_t site, std::uint32_t changed)
-      : function_(function), entry_(function.body.address), site_(site), changed_(changed) {}
+  Reader(const Function &function, std::uint32_t displaced, std::uint32_t site, std::uint32_t changed)
+      : function_(function), entry_(function.body.address), displaced_(displaced), site_(site), changed_(changed) {}
 
-  BodyFacts read(std::uint32_t from) {
-    read_part(function_.body, from, &Reader::look);
-    for (const Bytes &part : function_.parts) read_part(part, 0, &Reader::look);
+  BodyFacts run() {
+    read(&Reader::look);
     if (facts_.refusal != Refusal::none || !has_computed_jump_) return facts_;
-    // Tables may be named by displaced instructions as well.
-    read_part(function_.body, 0, &Reader::look_for_table);
-    for (const Bytes &part : function_.parts) read_part(part, 0, &Reader::look_for_table);
+    read(&Reader::look_for_table);
     // A jump to an address in a register is a call at the end of the function, unless the address may be one of its own code.
     if (!has_table_ && (must_have_table_ || names_own_code_)) refuse(Refusal::unknown_jump_table, computed_at_);
     return facts_;
@@ -35,8 +32,13 @@ class Reader {
  private:
   using Look = void (Reader::*)(const Instruction &, std::uint32_t);
 
-  void read_part(const Bytes &code, std::uint32_t from, Look what) {
-    for (std::size_t at = from; at < code.size && facts_.refusal == Refusal::none;) {
+  void read(Look what) {
+    read_part(function_.body, what);
+    for (const Bytes &part : function_.parts) read_part(part, what);
+  }
+
+  void read_part(const Bytes &code, Look what) {
+    for (std::size_t at = 0; at < code.size && facts_.refusal == Refusal::none;) {
       Instruction instruction;
       // Offsets of other parts wrap around: they are where the part is, seen from the entry.
       const auto offset = static_cast<std::uint32_t>(code.address + at - entry_);
@@ -60,12 +62,13 @@ class Reader {
   void look(const Instruction &instruction, std::uint32_t at) {
     if (instruction.kind == Kind::odd_relative) return refuse(Refusal::unknown_instruction, at);
     if (instruction.kind == Kind::jump_through) look_at_computed_jump(instruction, at);
-    // A call of the function itself is a call like any other's; a call further in is not.
-    const bool calls_inside = instruction.kind == Kind::call && instruction.target != entry_;
-    if (instruction.jumps() || calls_inside) jumps_to(instruction.target, at);
     const std::uint64_t named = instruction.target - entry_;
     if (instruction.is_lea && instruction.names_memory_by_rip && named > 0 && named < function_.body.size)
       names_own_code_ = true;
+    if (at < displaced_) return;
+    // A call of the function itself is a call like any other's; a call further in is not.
+    const bool calls_inside = instruction.kind == Kind::call && instruction.target != entry_;
+    if (instruction.jumps() || calls_inside) jumps_to(instruction.target, at);
     if (instruction.uses(entry_ + site_, entry_ + site_ + changed_)) refuse(Refusal::reads_own_code, at);
   }
 
@@ -123,7 +126,7 @@ class Reader {
 
   const Function &function_;
   const std::uint64_t entry_;
-  const std::uint32_t site_, changed_;
+  const std::uint32_t displaced_, site_, changed_;
   BodyFacts facts_;
   bool has_computed_jump_ = false, names_own_code_ = false, must_have_table_ = false, has_table_ = false;
   std::uint32_t computed_at_ = 0;
@@ -131,8 +134,8 @@ class Reader {
 
 }  // namespace
 
-BodyFacts look_at_body(const Function &function, std::uint32_t from, std::uint32_t site, std::uint32_t changed) {
-  return Reader(function, site, changed).read(from);
+BodyFacts look_at_body(const Function &function, std::uint32_t displaced, std::uint32_t site, std::uint32_t changed) {
+  return Reader(function, displaced, site, changed).run();
 }
 
 }  // namespace shunt::core::arch::x86_64

@@ -11,8 +11,8 @@ struct BodyFacts {
   std::uint32_t refused_at = 0;
 };
 
-/// Looks at [from, end of the body) and at the function's other parts: what lies before `from` is displaced, so it is never run
-/// where it is. The bytes that change are [site, site + changed); a jump to [0, site + changed) leads back.
-BodyFacts look_at_body(const Function &function, std::uint32_t from, std::uint32_t site, std::uint32_t changed);
+/// Looks at the body and at the function's other parts. The bytes that change are [site, site + changed); a jump to [0, site + changed)
+/// leads back, unless it is one of the `displaced` first bytes: those are never run where they are.
+BodyFacts look_at_body(const Function &function, std::uint32_t displaced, std::uint32_t site, std::uint32_t changed);
 
 }  // namespace shunt::core::arch::x86_64
