@@ -127,7 +127,7 @@ int NearMemory::map_traps(std::uintptr_t address) const {
   const Fd file(sys::memory_file("shunt-near"));
   if (!file.is_open()) return file.get();
   std::uint8_t traps[4096];
-  std::memset(traps, trap_, sizeof traps);
+  for (std::size_t k = 0; k < sizeof traps; ++k) traps[k] = trap_[k % trap_.size()];
   for (std::size_t at = 0; at < kBlock; at += sizeof traps)
     if (syscall(SYS_pwrite64, file.get(), traps, sizeof traps, at) != static_cast<long>(sizeof traps)) return -ENOMEM;
   const std::intptr_t mapped =

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "memory/text_flip.hpp"
 
@@ -13,8 +14,8 @@ namespace shunt::core {
 
 class NearMemory {
  public:
-  /// `trap` fills what is not in use.
-  explicit NearMemory(std::uint8_t trap) : trap_(trap) {}
+  /// `trap`: the instruction that fills what is not in use, a whole number of times (the ISA's kTrap). It stays where it is.
+  explicit NearMemory(std::span<const std::uint8_t> trap) : trap_(trap) {}
   NearMemory(const NearMemory &) = delete;
   NearMemory &operator=(const NearMemory &) = delete;
   /// Unmaps everything: nobody runs any of it any more.
@@ -38,7 +39,7 @@ class NearMemory {
   bool map_block(std::uintptr_t near, std::uintptr_t low, std::uintptr_t high, Problem &problem);
   int map_traps(std::uintptr_t address) const;
 
-  const std::uint8_t trap_;
+  const std::span<const std::uint8_t> trap_;
   PageVector<Block> blocks_;
 };
 

@@ -33,6 +33,7 @@ using namespace shunt::core;
 
 const std::size_t kPage = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 constexpr std::uint8_t kTrap = 0xcc;
+constexpr std::uint8_t kTraps[] = {kTrap};
 
 /// mov eax, value; ret
 std::vector<std::uint8_t> returns(std::uint32_t value) {
@@ -318,7 +319,7 @@ TEST(TextFlip, AnonymousCodeIsChangedToo) {
 /// Changes code, takes memory near it and fills that, and undoes it all. 0 when it works.
 int works_here(const CodeFile &file) {
   TextFlip flip;
-  NearMemory memory(kTrap);
+  NearMemory memory(kTraps);
   Problem problem;
   if (!flip.flip(std::vector{change(file.function(0), returns(0), returns(5))}, problem)) return 1;
   const std::uintptr_t near = memory.allocate(file.function(0), std::uint64_t{1} << 31, 6, problem);
@@ -367,7 +368,7 @@ TEST(TextFlip, RefusesWithoutProc) {
   const int answer = in_child([&] {
     if (chroot("/dev") != 0) return kCannot;
     TextFlip flip;
-    NearMemory memory(kTrap);
+    NearMemory memory(kTraps);
     Problem problem, no_memory;
     if (flip.flip(std::vector{change(file.function(0), returns(0), returns(5))}, problem)) return 1;
     if (problem.code != Code::code_page_refused || problem.sys_errno != ENOENT) return 2;
@@ -438,7 +439,7 @@ bool is_within(std::uintptr_t address, std::size_t size, std::uintptr_t near, st
 
 TEST(NearMemory, IsNearExecutableAndFullOfTraps) {
   const CodeFile file(1);
-  NearMemory memory(kTrap);
+  NearMemory memory(kTraps);
   Problem problem;
 
   const std::uintptr_t address = memory.allocate(file.function(0), kReach, 100, problem);
@@ -455,7 +456,7 @@ TEST(NearMemory, IsNearExecutableAndFullOfTraps) {
 
 TEST(NearMemory, PiecesDoNotOverlapAndComeBack) {
   const CodeFile file(1);
-  NearMemory memory(kTrap);
+  NearMemory memory(kTraps);
   Problem problem;
   std::vector<std::pair<std::uintptr_t, std::size_t>> pieces;
   for (std::size_t k = 0; k < 3000; ++k) {
@@ -479,7 +480,7 @@ TEST(NearMemory, PiecesDoNotOverlapAndComeBack) {
 }
 
 TEST(NearMemory, AnotherPlaceGetsAnotherBlock) {
-  NearMemory memory(kTrap);
+  NearMemory memory(kTraps);
   Problem problem;
   constexpr std::uint64_t kShort = std::uint64_t{128} << 20;
   const std::uintptr_t low = std::uintptr_t{0x100} << 32, high = std::uintptr_t{0x200} << 32;
@@ -493,7 +494,7 @@ TEST(NearMemory, AnotherPlaceGetsAnotherBlock) {
 }
 
 TEST(NearMemory, RefusesWhatItCannotGive) {
-  NearMemory memory(kTrap);
+  NearMemory memory(kTraps);
   Problem none, much;
   EXPECT_EQ(memory.allocate(std::uintptr_t{1} << 40, kReach, 0, none), 0U);
   EXPECT_EQ(memory.allocate(std::uintptr_t{1} << 40, kReach, (std::size_t{64} << 10) + 1, much), 0U);
@@ -526,7 +527,7 @@ TEST(NearMemory, RefusesWhereNothingIsFreeAndFindsTheOnlyHole) {
   constexpr std::size_t kHole = std::size_t{64} << 10;
   const int answer = in_child([&] {
     if (!fill_surroundings(near, kReach)) return 100;
-    NearMemory memory(kTrap);
+    NearMemory memory(kTraps);
     Problem problem;
     if (memory.allocate(near, kReach, 16, problem) != 0) return 1;
     if (problem.code != Code::no_near_memory || problem.address != near) return 2;
