@@ -1,9 +1,6 @@
 // Every function of a library that can be redirected jumps to its own trampoline, all at once, so nothing may change: the library's
 // own work (compress, hash, sign, SQL) gives the same results as before. And each trampoline is compared, instruction by
 // instruction, with what a second decoder, capstone, reads in the function.
-//
-// Shown to fail: a displacement off by one in put(); a condition flipped; site without endbr64 (the comparison fails); the bytes a
-// plan displaces one instruction short (the work crashes)
 #include <capstone/capstone.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>

@@ -1,9 +1,8 @@
 // lib/arch/aarch64: which instruction becomes a jump, and where it goes. On every host. Where binutils for aarch64 are installed
 // they read the results too, and where qemu-user is as well, trampolines are run.
 //
-// Shown to fail (each guard taken out, the test seen to fail, the guard put back): the opposite condition; the scratch register
-// (x16 where the target register is SIMD's); adrp without its page; put_over() to + 4; plan() that keeps paciasp first;
-// leads_back() without the call
+// Shown to fail (each guard taken out, the test seen to fail, the guard put back): the opposite condition; the scratch register where
+// the target register is SIMD's; put_over() to + 4; plan() that keeps paciasp first
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -259,7 +258,6 @@ _start: mov x20, #0
 5: add x0, x20, #1; mov x8, #93; svc #0
 )";
 
-// Shown to fail also by a wrong expectation: the number of the first function that differs is the answer.
 TEST(Aarch64Tools, TrampolinesRunAsTheFunctionsDo) {
   for (const char *tool : {"aarch64-linux-gnu-as", "aarch64-linux-gnu-ld", "aarch64-linux-gnu-objcopy", "qemu-aarch64"})
     if (!has(tool)) GTEST_SKIP() << tool << " is not installed (binutils-aarch64-linux-gnu, qemu-user)";

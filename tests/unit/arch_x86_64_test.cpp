@@ -1,10 +1,9 @@
 // lib/arch/x86_64: which bytes become a jump, and where the displaced instructions go. Bytes only, so on every host.
 //
 // Shown to fail (each guard taken out, the test seen to fail, the guard put back):
-//   EntryPlan…   look_at_body() without the parts, without tables of either form, without uses(); displace() without
-//                runs_on(); has_padding_before() that always is; check_elsewhere() without lead_to(); the site without endbr64
-//   Relocate…    put() without the displacement; size_of() with the near size only; find_inner() that leaves the target; the
-//                condition without ^ 1; the bytes jumped over by a loop off by one
+//   EntryPlan…   look_at_body() without the parts, without tables of either form, without uses(); displace() without runs_on();
+//                has_padding_before() that always is; check_elsewhere() without lead_to(); the site without endbr64
+//   Relocate…    put() with the displacement off by one; find_inner() that leaves the target; the condition without ^ 1
 #include <gtest/gtest.h>
 
 #include <cstring>

@@ -2,10 +2,9 @@
 // looked at only.
 //
 // Shown to fail (each guard taken out, the test seen to fail, the guard put back):
-//   TextFlip…    flip() without check_pages(); copy() without the comparison; replace() without holds_memory(); replace_all()
-//                without its loop back; return_to_files() without the comparison of the inode, and of the bytes; make_runs() that
-//                makes a run for each page (the instruction across two pages is then seen torn)
-//   NearMemory…  allocate() without `high`; map_traps() without kNotOverAnything; free() that never unmaps
+//   TextFlip…    flip() without check_pages(); copy() without the comparison; replace_all() without its way back; return_to_files()
+//                without the comparison of the inode, and of the bytes
+//   NearMemory…  take() without `high`; free() that never unmaps
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/filter.h>
@@ -195,14 +194,16 @@ TEST(TextFlip, AFileOfTheSameNameIsNotTheFile) {
   TextFlip flip;
   Problem problem;
   ASSERT_TRUE(flip.flip(std::vector{change(file.function(0), returns(0), returns(5))}, problem));
-  const std::string other = std::string(file.name()) + ".new";  // the same bytes
-  {
+  // The same bytes, and the very name that the kernel then gives the file that is gone.
+  const std::string other = std::string(file.name()) + ".new", gone = std::string(file.name()) + " (deleted)";
+  for (const std::string &name : {other, gone}) {
     std::ifstream in(file.name(), std::ios::binary);
-    std::ofstream(other, std::ios::binary) << in.rdbuf();
+    std::ofstream(name, std::ios::binary) << in.rdbuf();
   }
   ASSERT_EQ(rename(other.c_str(), file.name()), 0);
 
   ASSERT_TRUE(flip.flip(std::vector{change(file.function(0), returns(5), returns(0))}, problem));
+  unlink(gone.c_str());
 
   EXPECT_EQ(flip.pages_away(), 1U);
   EXPECT_TRUE(holds(file.function(0), returns(0)));
@@ -483,14 +484,10 @@ TEST(NearMemory, AnotherPlaceGetsAnotherBlock) {
   NearMemory memory(kTraps);
   Problem problem;
   constexpr std::uint64_t kShort = std::uint64_t{128} << 20;
-  const std::uintptr_t low = std::uintptr_t{0x100} << 32, high = std::uintptr_t{0x200} << 32;
-
-  const std::uintptr_t one = memory.allocate(low, kShort, 16, problem),
-                       other = memory.allocate(high, kShort, 16, problem);
-
-  EXPECT_TRUE(is_within(one, 16, low, kShort));
-  EXPECT_TRUE(is_within(other, 16, high, kShort));
-  EXPECT_EQ(memory.blocks(), 2U);
+  for (const std::uintptr_t place :
+       {std::uintptr_t{0x200} << 32, std::uintptr_t{0x300} << 32, std::uintptr_t{0x100} << 32})
+    EXPECT_TRUE(is_within(memory.allocate(place, kShort, 16, problem), 16, place, kShort)) << std::hex << place;
+  EXPECT_EQ(memory.blocks(), 3U);
 }
 
 TEST(NearMemory, RefusesWhatItCannotGive) {

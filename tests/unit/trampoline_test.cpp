@@ -1,9 +1,8 @@
 // Trampolines that run: the entry planned, the displaced instructions moved near by, and the result compared with the function's.
 // x86-64 only, since they are run.
 //
-// Shown to fail: the displacement of a moved operand off by one; the condition without ^ 1; find_inner() that leaves the target;
-// copy_rules() that stops at the first advance (the exception then ends the process); without registering the frame at all
-// (TheUnwinderNeedsTheFrame says so itself)
+// Shown to fail: the displacement of a moved operand off by one; copy_rules() that stops at the first advance (the exception then
+// ends the process)
 #if defined(__x86_64__)
 #include <dlfcn.h>
 #include <execinfo.h>
