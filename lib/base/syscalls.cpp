@@ -69,6 +69,19 @@ void give_pages(void *address, std::size_t size) {
   if (other != 0) unmap(kept_address(other), kept_size(other));
 }
 
+std::intptr_t map(std::uintptr_t address, std::size_t size, int protection, int flags, int fd, std::size_t offset) {
+  const long mapped = syscall(SYS_mmap, address, size, protection, flags, fd, offset);
+  return mapped == -1 ? -errno : mapped;
+}
+
+int memory_file(const char *name) {
+  // Nobody executes the file, and where vm.memfd_noexec is set no other may be made. Kernels before 6.3 do not know the flag.
+  constexpr unsigned kNotExecuted = 8;  // MFD_NOEXEC_SEAL
+  long fd = syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING | kNotExecuted);
+  if (fd == -1 && errno == EINVAL) fd = syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  return fd == -1 ? -errno : static_cast<int>(fd);
+}
+
 int protect(std::uintptr_t address, std::size_t size, int protection) {
   return syscall(SYS_mprotect, address, size, protection) == 0 ? 0 : -errno;
 }

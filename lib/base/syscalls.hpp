@@ -17,6 +17,10 @@ void unmap(void *address, std::size_t size);
 /// kept for this: a fresh page costs more than filling it. NULL when there is no memory.
 void *take_pages(std::size_t &size);
 void give_pages(void *address, std::size_t size);
+/// mmap as it is. The address, or -errno.
+std::intptr_t map(std::uintptr_t address, std::size_t size, int protection, int flags, int fd, std::size_t offset);
+/// A file in memory without a name, closed on exec, that can be sealed. The descriptor, or -errno.
+int memory_file(const char *name);
 int protect(std::uintptr_t address, std::size_t size, int protection);
 int thread_id();
 std::size_t page_size();

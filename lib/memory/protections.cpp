@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "memory/map_lines.hpp"
+
 namespace shunt::core {
 namespace {
 
@@ -22,37 +24,12 @@ struct ProcmapQuery {
 constexpr unsigned long kProcmapQuery = _IOWR('f', 17, ProcmapQuery);
 constexpr std::uint64_t kReadable = 1, kWritable = 2, kExecutable = 4;
 
-const char *parse_hex(const char *text, const char *end, std::uintptr_t &value) {
-  value = 0;
-  for (; text < end; ++text) {
-    if (*text >= '0' && *text <= '9')
-      value = value * 16 + static_cast<std::uintptr_t>(*text - '0');
-    else if (*text >= 'a' && *text <= 'f')
-      value = value * 16 + static_cast<std::uintptr_t>(*text - 'a' + 10);
-    else
-      break;
-  }
-  return text;
-}
-
 }  // namespace
 
 bool parse_maps(const char *text, std::size_t size, PageVector<Mapping> &mappings) {
-  const char *const end = text + size;
-  while (text < end) {
-    const char *line_end = std::find(text, end, '\n');
-    Mapping mapping;
-    const char *c = parse_hex(text, line_end, mapping.begin);
-    if (c > text && c < line_end && *c == '-') {
-      c = parse_hex(c + 1, line_end, mapping.end);
-      if (line_end - c >= 5 && *c == ' ' && mapping.begin < mapping.end) {
-        mapping.protection =
-            (c[1] == 'r' ? PROT_READ : 0) | (c[2] == 'w' ? PROT_WRITE : 0) | (c[3] == 'x' ? PROT_EXEC : 0);
-        if (!mappings.push_back(mapping)) return false;
-      }
-    }
-    text = line_end < end ? line_end + 1 : end;
-  }
+  std::string_view rest(text, size);
+  for (MapLine line; next_map_line(rest, line);)
+    if (!mappings.push_back({line.begin, line.end, line.protection})) return false;
   return true;
 }
 

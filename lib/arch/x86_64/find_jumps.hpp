@@ -1,0 +1,29 @@
+// find_jumps.hpp: everything in a stretch of code that could be a jump or call with a 32-bit displacement, at whatever byte it
+// begins. No decoder: a byte that only looks like one names a target in the same object about once in a thousand times, and too
+// many is on the safe side. Jumps with 8 bits are left out, since every other byte looks like one: they lead no further than 128
+// bytes, and what compilers write has them inside a function only.
+#pragma once
+
+#include <cstring>
+
+#include "arch/code.hpp"
+
+namespace shunt::core::arch::x86_64 {
+
+/// Calls found(from, to) with the address of the opcode and the target.
+template <class Found>
+void find_jumps(const Bytes &text, Found found) {
+  if (text.size < 5) return;
+  for (std::size_t at = 0; at <= text.size - 5; ++at) {
+    const std::uint8_t byte = text.data[at];
+    const bool is_near = (byte & 0xfe) == 0xe8;                                                // call, jmp
+    const bool is_conditional = (byte & 0xf0) == 0x80 && at > 0 && text.data[at - 1] == 0x0f;  // jcc
+    if (!is_near && !is_conditional) continue;
+    std::int32_t displacement;
+    std::memcpy(&displacement, text.data + at + 1, sizeof displacement);
+    const std::uint64_t address = text.address + at;
+    found(address - (is_conditional ? 1 : 0), address + 5 + static_cast<std::uint64_t>(std::int64_t{displacement}));
+  }
+}
+
+}  // namespace shunt::core::arch::x86_64
