@@ -11,25 +11,28 @@
 
 namespace shunt::core {
 
+namespace name_hash_parts {
+
+constexpr std::uint64_t kMix[3] = {0x9e3779b97f4a7c15U, 0xc2b2ae3d27d4eb4fU, 0xd6e8feb86659fd93U};
+
+inline std::uint64_t mixed(std::uint64_t hash, const std::uint64_t (&folded)[2]) {
+  hash = (hash * kMix[2] + folded[0] * kMix[0]) ^ (folded[1] * kMix[1]);
+  return hash ^ hash >> 32;
+}
+inline std::uint32_t finished(std::uint64_t hash) { return static_cast<std::uint32_t>((hash * kMix[0]) >> 32); }
+
+}  // namespace name_hash_parts
+
+/// name_hash() of what is long, or lies at the end of readable memory.
+std::uint32_t name_hash_in_steps(const char *text, const char *readable_end);
+
 /// Hashes the NUL-terminated string at `text`. `readable_end`: bytes before it may be read even if they lie behind the NUL;
 /// the NUL itself must lie before it.
 inline std::uint32_t name_hash(const char *text, const char *readable_end) {
-  constexpr std::uint64_t kMix[3] = {0x9e3779b97f4a7c15U, 0xc2b2ae3d27d4eb4fU, 0xd6e8feb86659fd93U};
-  std::uint64_t hash = 0;
-  for (;; text += 32) {
-    std::uint64_t folded[2];
-    bool is_over = false;
-    if (readable_end - text >= 32) [[likely]] {
-      is_over = arch::name_fold(text, folded);
-    } else {
-      char last[32] = {};
-      for (unsigned k = 0; text[k] != '\0'; ++k) last[k] = text[k];
-      is_over = arch::name_fold(last, folded);
-    }
-    hash = (hash * kMix[2] + folded[0] * kMix[0]) ^ (folded[1] * kMix[1]);
-    hash ^= hash >> 32;
-    if (is_over) return static_cast<std::uint32_t>((hash * kMix[0]) >> 32);
-  }
+  std::uint64_t folded[2];
+  if (readable_end - text >= 32 && arch::name_fold(text, folded)) [[likely]]
+    return name_hash_parts::finished(name_hash_parts::mixed(0, folded));
+  return name_hash_in_steps(text, readable_end);
 }
 
 }  // namespace shunt::core

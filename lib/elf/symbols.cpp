@@ -84,6 +84,23 @@ const char *definition_version_name(const Image &image, Elf64_Half wanted) {
 
 }  // namespace
 
+std::uint32_t name_hash_in_steps(const char *text, const char *readable_end) {
+  std::uint64_t hash = 0;
+  for (;; text += 32) {
+    std::uint64_t folded[2];
+    bool is_over = false;
+    if (readable_end - text >= 32) {
+      is_over = arch::name_fold(text, folded);
+    } else {
+      char last[32] = {};
+      for (unsigned k = 0; text[k] != '\0'; ++k) last[k] = text[k];
+      is_over = arch::name_fold(last, folded);
+    }
+    hash = name_hash_parts::mixed(hash, folded);
+    if (is_over) return name_hash_parts::finished(hash);
+  }
+}
+
 SymbolName::SymbolName(const char *name) : text(name) {
   const std::size_t length = std::strlen(name);
   index_hash = name_hash(name, name + length + 1);

@@ -49,14 +49,14 @@ Result<std::unique_ptr<Plan>> Engine::plan(const Requests &requests) {
   plan->requests = requests;
   Problem problem;
   settle();
-  make_plan(*plan, problem);
+  make_plan(*plan, false, problem);
   if (problem) return problem.to_error();
   finish_plan(*plan);
   return plan;
 }
 
-void Engine::make_plan(Plan &plan, Problem &problem) {
-  Planner planner(objects_, layers_, names_, last_search_, patches_, plan);
+void Engine::make_plan(Plan &plan, bool trusts, Problem &problem) {
+  Planner planner(objects_, layers_, names_, last_search_, patches_, trusts, plan);
   objects_.while_locked(problem, [&](Problem &inner) { planner.run(inner); });
 }
 
@@ -76,18 +76,22 @@ void Engine::finish_plan(Plan &plan) {
 Result<std::unique_ptr<Change>> Engine::apply(const Requests &requests) {
   const Guard guard(*this);
   if (!guard) return Guard::problem().to_error();
-  Plan plan;
-  plan.requests = requests;
-  Problem problem;
   settle();
-  make_plan(plan, problem);
-  if (problem) return problem.to_error();
-  if (plan.list.slots.empty()) return make_error(Code::patch_matches_nothing, "nothing to redirect");
-  finish_plan(plan);
-  auto change = std::make_unique<Change>();
-  std::swap(change->list, plan.list);
-  change->self_slots.swap(plan.self_slots);
-  return commit_prepared(std::move(change), plan);
+  for (bool trusts = true;; trusts = false) {
+    Plan plan;
+    plan.requests = requests;
+    Problem problem;
+    make_plan(plan, trusts, problem);
+    if (problem) return problem.to_error();
+    if (plan.list.slots.empty()) return make_error(Code::patch_matches_nothing, "nothing to redirect");
+    finish_plan(plan);
+    auto change = std::make_unique<Change>();
+    std::swap(change->list, plan.list);
+    change->self_slots.swap(plan.self_slots);
+    auto committed = commit_prepared(std::move(change), plan);
+    // Somebody has changed a slot since the last plan: what is in its place is found out by reading.
+    if (committed || !plan.is_trusted || committed.error().code != Code::slot_changed) return committed;
+  }
 }
 
 Result<std::unique_ptr<Change>> Engine::commit(const Plan &plan) {

@@ -70,7 +70,7 @@ class Engine {
   };
 
   Engine();
-  void make_plan(Plan &plan, Problem &problem);
+  void make_plan(Plan &plan, bool trusts, Problem &problem);
   void finish_plan(Plan &plan);
   Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, const Plan &plan);
   void write(Change &change, std::uint64_t generation, Problem &problem);

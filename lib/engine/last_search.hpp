@@ -19,6 +19,7 @@ struct FoundSlots {
   struct Part {          // of one object
     std::uint32_t rank;  // in the order of addresses
     std::uint32_t first, count;
+    std::uint32_t low, high;  // `where` of the lowest and the highest slot, once all were read
   };
   PageVector<Slot> slots;
   PageVector<Part> parts;
@@ -27,6 +28,14 @@ struct FoundSlots {
     slots.clear();
     parts.clear();
   }
+};
+
+/// What all slots of one name held.
+struct Held {
+  std::uintptr_t function;  // 0: there are no slots
+  const char *provider;
+  std::uint32_t slots, callers;
+  bool provider_calls_through_slots;
 };
 
 class LastSearch {
@@ -40,6 +49,7 @@ class LastSearch {
   /// To be filled in by a new search.
   FoundSlots &start() {
     generation_ = 0;
+    held_.clear();
     found_.clear();
     return found_;
   }
@@ -52,9 +62,12 @@ class LastSearch {
     else
       found_ = FoundSlots();
   }
+  /// For each name, when every slot was read and held the function of its name; else empty.
+  PageVector<Held> &held() { return held_; }
 
  private:
   FoundSlots found_;
+  PageVector<Held> held_;
   PageVector<std::uint32_t> names_;
   std::uint64_t generation_ = 0;  // of the object table; 0: nothing is known
 };

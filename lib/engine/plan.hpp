@@ -59,6 +59,7 @@ struct Plan {
   PageVector<SelfSlot> self_slots;
   PageVector<UnreadObject> unread;
   bool has_late = false;         // a slot that is_late
+  bool is_trusted = false;       // what slots hold was read for an earlier plan
   std::uint64_t generation = 0;  // of the object table
 
   [[nodiscard]] std::string coverage() const;

@@ -17,14 +17,15 @@ bool is_data_type(unsigned type) { return type == STT_OBJECT || type == STT_TLS 
 }  // namespace
 
 Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names, LastSearch &last,
-                 std::span<const LoadedPatch> patches, Plan &plan)
+                 std::span<const LoadedPatch> patches, bool trusts, Plan &plan)
     : objects_(objects),
       resolver_(objects, patches),
       finder_(objects, names, last, patches, plan),
       layers_(layers),
       plan_(plan),
       common_(plan.requests.size()),
-      states_(plan.requests.size()) {
+      states_(plan.requests.size()),
+      trusts_(trusts) {
   plan_.redirects.resize(plan_.requests.size());
   for (std::size_t k = 0; k < plan_.requests.size(); ++k) {
     const Request &request = *plan_.requests[k];
@@ -36,6 +37,23 @@ void Planner::run(Problem &problem) {
   if (plan_.requests.size() > kMostRedirects)
     return problem.set(Code::invalid_argument, "%zu redirects are more than one transaction takes",
                        plan_.requests.size());
+  if (!finder_.prepare(problem)) return;
+  plan_.is_trusted = trusts_ && finder_.knows_all() &&
+                     std::all_of(states_.begin(), states_.end(), [](const State &state) { return state.takes_any; });
+  if (plan_.is_trusted)
+    run_trusting(problem);
+  else
+    run_reading(problem);
+  if (problem) return;
+  for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
+    PlannedRedirect &redirect = plan_.redirects[k];
+    if (redirect.slots == 0 && !plan_.requests[k]->is_optional) return explain_nothing(k, problem);
+    redirect.original = redirect.function;
+  }
+  plan_.generation = objects_.generation();
+}
+
+void Planner::run_reading(Problem &problem) {
   const auto read = [&](std::uint32_t number, Object &object) { return read_span(number, object, problem); };
   if (!finder_.run(read, problem)) return;
   for (std::size_t k = 0; k < common_.size(); ++k) {
@@ -45,12 +63,25 @@ void Planner::run(Problem &problem) {
   if (has_gaps_) close_gaps();
   if (!check_shared(problem)) return;
   see_providers();
+  const bool all_hold_functions = !has_gaps_ && plan_.list.odd.empty() && !plan_.has_late && plan_.self_slots.empty();
+  if (all_hold_functions &&
+      std::all_of(states_.begin(), states_.end(), [](const State &state) { return state.takes_any; }))
+    finder_.learn();
+}
+
+/// Everything is as it was when the slots were last read; but for the replacements.
+void Planner::run_trusting(Problem &problem) {
+  if (!finder_.take_known(problem)) return;
   for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
+    const Held &held = finder_.held(k);
     PlannedRedirect &redirect = plan_.redirects[k];
-    if (redirect.slots == 0 && !plan_.requests[k]->is_optional) return explain_nothing(k, problem);
-    redirect.original = redirect.function;
+    redirect.function = held.function;
+    redirect.provider = held.provider;
+    redirect.slots = held.slots;
+    redirect.callers = held.callers;
+    redirect.provider_calls_through_slots = held.provider_calls_through_slots;
+    if (held.slots > 0 && !check_replacement(k, problem)) return;
   }
-  plan_.generation = objects_.generation();
 }
 
 bool Planner::read_span(std::uint32_t number, Object &object, Problem &problem) {

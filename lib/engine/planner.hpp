@@ -17,8 +17,9 @@ namespace shunt::core {
 class Planner {
  public:
   /// Made outside the loader's lock: takes all memory that depends on the number of requests.
+  /// `trusts`: the plan is written right away, and slots that were read for the last plan need not be read again.
   Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names, LastSearch &last,
-          std::span<const LoadedPatch> patches, Plan &plan);
+          std::span<const LoadedPatch> patches, bool trusts, Plan &plan);
 
   /// Only inside ObjectTable::while_locked(). On a Problem the plan is unfinished and must be thrown away.
   void run(Problem &problem);
@@ -37,6 +38,8 @@ class Planner {
     Definition resolved;
   };
 
+  void run_reading(Problem &problem);
+  void run_trusting(Problem &problem);
   bool read_span(std::uint32_t number, Object &object, Problem &problem);
   void close_gaps();
   void see_providers();
@@ -57,6 +60,7 @@ class Planner {
   Plan &plan_;
   std::vector<Common> common_;
   std::vector<State> states_;
+  bool trusts_;
   bool has_gaps_ = false;
 };
 

@@ -47,7 +47,7 @@ bool SlotFinder::chooses_any(std::uint32_t request) const {
   return false;
 }
 
-bool SlotFinder::choose(Problem &problem) {
+bool SlotFinder::prepare(Problem &problem) {
   ranks_ = objects_.by_address().size();
   if (!chosen_.assign_zero(ranks_ * filters_.size())) return no_memory(problem);
   for (std::uint32_t rank = 0; rank < ranks_; ++rank) {
@@ -76,6 +76,44 @@ bool SlotFinder::pass_over(const Object &object, Problem &problem) {
     return false;
   }
   return plan_.unread.push_back({object.path, object.unreadable}) || no_memory(problem);
+}
+
+bool SlotFinder::knows_all() const {
+  if (!last_answers() || filters_.size() != 1 || last_.held().size() != names_.size()) return false;
+  const PageVector<FoundSlots::Part> &parts = last_.found().parts;
+  return std::all_of(parts.begin(), parts.end(),
+                     [&](const FoundSlots::Part &part) { return chosen_[part.rank] == kChosen; });
+}
+
+bool SlotFinder::take_known(Problem &problem) {
+  const FoundSlots &found = last_.found();
+  SlotList &list = plan_.list;
+  if (!list.slots.assign({found.slots.data(), found.slots.size()}) || !list.spans.reserve(found.parts.size()))
+    return no_memory(problem);
+  for (const FoundSlots::Part &part : found.parts) {
+    const Object &object = object_at(part.rank);
+    const std::uintptr_t base = object.image.low();
+    (void)list.spans.push_back(
+        {object.id, object.path, base, base + part.low, base + part.high, part.first, part.count});
+  }
+  return true;
+}
+
+/// Without memory for it there is nothing to tell from, and slots are read.
+void SlotFinder::learn() {
+  if (!last_answers() || filters_.size() != 1) return;
+  FoundSlots &found = last_.found();
+  const SlotList &list = plan_.list;
+  if (list.slots.size() != found.slots.size() || list.spans.size() != found.parts.size()) return;
+  PageVector<Held> &held = last_.held();
+  held.clear();
+  if (!held.reserve(names_.size())) return;
+  for (std::size_t k = 0; k < found.parts.size(); ++k) {
+    found.parts[k].low = static_cast<std::uint32_t>(list.spans[k].low - list.spans[k].base);
+    found.parts[k].high = static_cast<std::uint32_t>(list.spans[k].high - list.spans[k].base);
+  }
+  for (const PlannedRedirect &one : plan_.redirects)
+    (void)held.push_back({one.function, one.provider, one.slots, one.callers, one.provider_calls_through_slots});
 }
 
 /// Makes what was found in one object part of the plan.
@@ -146,7 +184,7 @@ bool SlotFinder::search_object(std::uint32_t rank, FoundSlots &found, Problem &p
     }
   }
   const auto count = static_cast<std::uint32_t>(found.slots.size()) - first;
-  return (memory && (count == 0 || found.parts.push_back({rank, first, count}))) || no_memory(problem);
+  return (memory && (count == 0 || found.parts.push_back({rank, first, count, 0, 0}))) || no_memory(problem);
 }
 
 /// A relocation of a name that was asked for.

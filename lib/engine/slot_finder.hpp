@@ -33,7 +33,18 @@ class SlotFinder {
   SlotFinder(ObjectTable &objects, NameNumbers &numbers, LastSearch &last, std::span<const LoadedPatch> patches,
              Plan &plan);
 
-  /// Only inside ObjectTable::while_locked(). Fills in the plan's slots (where, redirect, kind and is_plain), spans, self slots
+  // All that follows only inside ObjectTable::while_locked(), prepare() first.
+  bool prepare(Problem &problem);
+
+  /// Every slot held the function of its name when it was last read, and nothing else has to be found out.
+  [[nodiscard]] bool knows_all() const;
+  /// Instead of run(), where that is so: all of the plan's slots and spans.
+  bool take_known(Problem &problem);
+  [[nodiscard]] const Held &held(std::uint32_t request) const { return last_.held()[request]; }
+  /// After run(), where the plan's slots all hold the functions of their names: what knows_all() tells from.
+  void learn();
+
+  /// Fills in the plan's slots (where, redirect, kind and is_plain), spans, self slots
   /// and unread objects. Calls `read(number of the span, object)` for each span when it is complete; that answers false to
   /// stop.
   template <class Read>
@@ -52,13 +63,13 @@ class SlotFinder {
     bool is_shared = false;  // another request of the transaction has the same name
   };
 
-  bool choose(Problem &problem);
   bool search_object(std::uint32_t rank, FoundSlots &found, Problem &problem);
   bool take(std::uint32_t request, const Object &object, Image::RelocationRef reference, FoundSlots &found);
   bool deal(const FoundSlots &found, const FoundSlots::Part &part, Problem &problem);
   bool take_self(const Slot &slot, const Object &object);
   bool pass_over(const Object &object, Problem &problem);
   [[nodiscard]] bool is_meant(std::uint32_t rank) const;
+  [[nodiscard]] bool last_answers() const { return !is_narrow_ && last_.answers(objects_.generation(), numbers_); }
   /// A patch is a caller like others, but not of the functions that it replaces itself.
   [[nodiscard]] bool is_chosen(std::uint32_t request, std::uint32_t rank) const {
     const char chosen = chosen_[names_[request].filter * ranks_ + rank];
@@ -92,14 +103,13 @@ class SlotFinder {
 
 template <class Read>
 bool SlotFinder::run(Read read, Problem &problem) {
-  if (!choose(problem)) return false;
   const auto deal_and_read = [&](const FoundSlots &found, std::size_t k) {
     const FoundSlots::Part &part = found.parts[k];
     const std::size_t complete = plan_.list.spans.size();
     if (!deal(found, part, problem)) return false;
     return plan_.list.spans.size() == complete || read(static_cast<std::uint32_t>(complete), object_at(part.rank));
   };
-  if (!is_narrow_ && last_.answers(objects_.generation(), numbers_)) {
+  if (last_answers()) {
     const FoundSlots &found = last_.found();
     if (!plan_.list.slots.reserve(found.slots.size()) || !plan_.list.spans.reserve(found.parts.size()))
       return no_memory(problem);

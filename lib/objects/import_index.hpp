@@ -173,12 +173,11 @@ class IndexTableReader {
   bool read(IndexHash *&hashes, PageVector<IndexRun> &runs, NamesAhead &ahead, const HashSet &asked, Visit &visit) {
     for (std::uint32_t first = 0; first < count_; first += kBlock) {
       if (!read_block(first, std::min(first + kBlock, count_), ahead)) return false;
+      hash_block(hashes);
       unsigned hits[kBlock], hit_count = 0;
       for (unsigned k = 0; k < block_; ++k) {
-        const auto hash = static_cast<IndexHash>(name_hash(name_[k], image_.strings_readable_end()) >> 16);
-        hashes[k] = hash;
         hits[hit_count] = k;
-        hit_count += asked.may_have(hash) ? 1 : 0;
+        hit_count += asked.may_have(hashes[k]) ? 1 : 0;
       }
       if (!note_runs(runs)) return false;
       for (unsigned k = 0; k < hit_count; ++k) visit(hashes[hits[k]], table_bits_ | position_[hits[k]], name_[hits[k]]);
@@ -212,6 +211,12 @@ class IndexTableReader {
       position_[block_++] = k;
     }
     return true;
+  }
+
+  /// Apart, so that all that it works with stays in registers.
+  [[gnu::noinline]] void hash_block(IndexHash *hashes) const {
+    const char *const readable_end = image_.strings_readable_end();
+    for (unsigned k = 0; k < block_; ++k) hashes[k] = static_cast<IndexHash>(name_hash(name_[k], readable_end) >> 16);
   }
 
   bool note_runs(PageVector<IndexRun> &runs) {

@@ -4,7 +4,7 @@
 // Shown to fail: with change_word() (lib/slot) storing without comparing, AChangedSlot… and AHookOverOurs… fail; with
 // change_all_words() not undoing what it wrote, AChangedSlot… finds the first callers redirected; with the mutex of
 // Engine::Guard (lib/engine) not locked and Engine::write() outside the loader's lock, TwoTransactions… crashes: one
-// thread closes the page before the other wrote.
+// thread closes the page before the other wrote; with Engine::apply() not planning again, AHookThatCame… is refused.
 #include <shunt/shunt.hpp>
 
 #include <atomic>
@@ -105,6 +105,29 @@ TEST(e09_two_patchers, AHookThatWasThereIsTakenAndGivenBack) {
   EXPECT_EQ(answer_from_a(), 99);
   EXPECT_EQ(evidence::difference(before), "");
   other_tool::write(slot, real);
+}
+
+TEST(e09_two_patchers, AHookThatCameAfterWeWereThereIsTakenAndGivenBack) {
+  int (*const calls[])() = {&answer_from_a, &answer_from_b, &answer_from_c};
+  for (std::size_t hooked = 0; hooked < std::size(calls); ++hooked) {
+    // What slots held is known from the last time: twice the same, for every caller.
+    for (int twice = 0; twice < 2; ++twice) ASSERT_TRUE(shunt::redirect("answer", &our_answer)->revert());
+    const std::uint64_t slot = slot_of(std::string(1, static_cast<char>('a' + hooked)).c_str());
+    ASSERT_TRUE(shunt::redirect("answer", &our_answer)->revert());
+    const std::uintptr_t real = other_tool::read(slot);
+    other_tool::write(slot, kHook);
+    const evidence::State before = evidence::state();
+
+    auto change = shunt::redirect("answer", &our_answer);
+
+    ASSERT_TRUE(change) << change.error().message();
+    EXPECT_EQ(change->conflicts(), 0U);
+    for (const auto call : calls) EXPECT_EQ(call(), 11);
+    ASSERT_TRUE(change->revert());
+    for (std::size_t k = 0; k < std::size(calls); ++k) EXPECT_EQ(calls[k](), k == hooked ? 99 : 1);
+    EXPECT_EQ(evidence::difference(before), "");
+    other_tool::write(slot, real);
+  }
 }
 
 TEST(e09_two_patchers, TwoTransactionsOnOnePageFromTwoThreads) {
