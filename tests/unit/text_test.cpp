@@ -484,8 +484,8 @@ TEST(NearMemory, AnotherPlaceGetsAnotherBlock) {
   NearMemory memory(kTraps);
   Problem problem;
   constexpr std::uint64_t kShort = std::uint64_t{128} << 20;
-  for (const std::uintptr_t place :
-       {std::uintptr_t{0x200} << 32, std::uintptr_t{0x300} << 32, std::uintptr_t{0x100} << 32})
+  for (const std::uintptr_t place : {std::uintptr_t{0x2000} << 32, std::uintptr_t{0x3000} << 32,
+                                     std::uintptr_t{0x1800} << 32})  // outside of ASan's shadow
     EXPECT_TRUE(is_within(memory.allocate(place, kShort, 16, problem), 16, place, kShort)) << std::hex << place;
   EXPECT_EQ(memory.blocks(), 3U);
 }
