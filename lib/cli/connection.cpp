@@ -45,6 +45,25 @@ Failure no_socket(const Process &process) {
                      "Start it with LD_PRELOAD=libshunt-preload.so, or let it call shunt_control_start().");
 }
 
+bool is_stopped(const Process &process) {
+  const std::optional<Process> now = read_process(process.pid);
+  return now && now->started == process.started && now->is_stopped;
+}
+
+Failure stopped(const Process &process) {
+  return unreachable("no_answer", called(process) + " is stopped (by SIGSTOP, or from a terminal): it cannot answer",
+                     "Let it go on, with kill -CONT " + std::to_string(process.pid) + ", and try again.");
+}
+
+/// Nobody answered in time.
+Failure no_answer(const Process &process, std::chrono::milliseconds limit) {
+  if (is_stopped(process)) return stopped(process);
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(limit).count();
+  return unreachable(
+      "no_answer", called(process) + " did not answer within " + counted(static_cast<std::size_t>(seconds), "second"),
+      "Does the constructor of a patch that was just applied not return? Its log (SHUNT_LOG) tells what it did last.");
+}
+
 Failure connecting_failed(const Process &process, const std::string &socket, const core::Error &error) {
   const std::string advice = error.sys_errno == EACCES || error.sys_errno == EPERM ? as_whom(process) : "";
   return unreachable(core::code_name(error.code),
@@ -109,13 +128,16 @@ std::string called(const Process &process) {
   return "process " + std::to_string(process.pid) + " (" + process.name + ")";
 }
 
-Connection::Connection(Process process, control::Client client, Json hello, std::string socket)
+Connection::Connection(Process process, control::Client client, Json hello, std::string socket,
+                       std::chrono::milliseconds limit)
     : process_(std::move(process)),
       client_(std::make_unique<control::Client>(std::move(client))),
       hello_(std::move(hello)),
-      socket_(std::move(socket)) {}
+      socket_(std::move(socket)),
+      limit_(limit) {}
 
 Connection Connection::open(const Process &process, std::chrono::milliseconds limit) {
+  if (is_stopped(process)) throw stopped(process);
   std::optional<Failure> last;
   for (const std::string &path : wait_for_paths(process.pid)) {
     const core::Fd socket = find_socket(process.pid, path);
@@ -125,7 +147,8 @@ Connection Connection::open(const Process &process, std::chrono::milliseconds li
     }
     auto client = control::Client::connect("/proc/self/fd/" + std::to_string(socket.get()), limit);
     if (!client) {
-      last = connecting_failed(process, path, client.error());
+      const bool is_late = client.error().sys_errno == ETIMEDOUT;
+      last = is_late ? no_answer(process, limit) : connecting_failed(process, path, client.error());
       continue;
     }
     Json hello = parse(process, client->hello());
@@ -135,7 +158,7 @@ Connection Connection::open(const Process &process, std::chrono::milliseconds li
     } else if (hello.value("pid", Json()).dump() != own_number(process.pid)) {
       last = unreachable("no_socket", called(process) + " listens on " + path + ", where another process answers", "");
     } else {
-      return Connection(process, std::move(*client), std::move(hello), path);
+      return Connection(process, std::move(*client), std::move(hello), path, limit);
     }
   }
   throw last ? *last : no_socket(process);
@@ -145,6 +168,11 @@ Json Connection::ask(const control::Request &request, int file) {
   core::Result<std::string> text = client_->ask(request, file);
   if (!text) {
     const core::Error &error = text.error();
+    if (error.sys_errno == ETIMEDOUT) {
+      Failure late = no_answer(process_, limit_);
+      late.message += "; what it was asked may still be done";
+      throw Refusal{late, nullptr};
+    }
     const bool is_ours = error.code == core::Code::invalid_argument;  // nothing was sent
     throw Refusal{{is_ours ? Exit::usage : Exit::unreachable, core::code_name(error.code),
                    called(process_) + ": " + error.message, ""},

@@ -22,7 +22,7 @@ struct Refusal : Failure {
 
 class Connection {
  public:
-  /// Throws Failure (unreachable): no such process any more, another user's, no shunt in it, nobody answers.
+  /// Throws Failure (unreachable): no such process any more, another user's, no shunt in it, stopped, nobody answers.
   static Connection open(const Process &process, std::chrono::milliseconds limit = kPatience);
 
   /// The answer, which has "ok":true. Throws Refusal, or Failure where the answer makes no sense. `file`: the descriptor of the patch, or -1.
@@ -35,12 +35,13 @@ class Connection {
   [[nodiscard]] core::Fd open_folder() const;
 
  private:
-  Connection(Process process, control::Client client, Json hello, std::string socket);
+  Connection(Process process, control::Client client, Json hello, std::string socket, std::chrono::milliseconds limit);
 
   Process process_;
   std::unique_ptr<control::Client> client_;
   Json hello_;
   std::string socket_;
+  std::chrono::milliseconds limit_;
 };
 
 /// "process 4711 (nginx)", as messages call it.

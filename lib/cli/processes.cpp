@@ -94,6 +94,7 @@ std::optional<Process> read_process(pid_t pid) {
   process.code_start = number(kCodeStart);
   process.stack_start = number(kStackStart);
   process.is_dead = fields[kState] == "Z" || fields[kState] == "X";
+  process.is_stopped = fields[kState] == "T";
   process.uid = effective_user(pid);
   process.program = link_target(proc(pid, "exe"));
   struct stat status {};

@@ -24,6 +24,7 @@ struct Process {
   std::uint64_t device = 0, inode = 0;            // of the program: the same file, whatever its path
   std::uint64_t code_start = 0, stack_start = 0;  // addresses, 0 where they may not be read
   bool is_dead = false;                           // a zombie
+  bool is_stopped = false;                        // by SIGSTOP and its like: nothing of it runs
 
   /// The same program at the same addresses, which exec() chooses anew: what one got of another by fork() alone.
   [[nodiscard]] bool is_forked_like(const Process &other) const {

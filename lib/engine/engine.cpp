@@ -32,7 +32,11 @@ Problem Engine::Guard::problem() {
 }
 
 void Engine::add_patch(LoadedPatch patch) {
-  if (const Guard guard(*this); guard) patches_.push_back(std::move(patch));
+  const Guard guard(*this);
+  if (!guard) return;
+  Problem ignored;  // where the objects cannot be listed now, the patch keeps the name that the dynamic linker gave it
+  objects_.while_locked(ignored, [&](Problem &) { objects_.call(patch.inside, patch.file.c_str()); });
+  patches_.push_back(std::move(patch));
 }
 
 void Engine::remove_patch(std::uintptr_t inside) {

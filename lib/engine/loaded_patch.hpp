@@ -13,6 +13,7 @@ namespace shunt::core {
 
 struct LoadedPatch {
   std::uintptr_t inside = 0;         // an address inside it
+  std::string file;                  // what it is called; the dynamic linker knows only the number of a descriptor
   std::vector<std::string> symbols;  // that it replaces: what it calls by these names are originals
 };
 

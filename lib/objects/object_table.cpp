@@ -72,7 +72,7 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
     std::size_t match = old;
     const auto is_same = [&](const Object &object) {
       return object.image.headers().data() == raw_[k].headers && object.image.base() == raw_[k].base &&
-             (object.is_executable || std::strcmp(object.path, raw_[k].path) == 0);
+             (object.is_executable || std::strcmp(object.linked, raw_[k].path) == 0);
     };
     while (match < previous_.size() && !is_same(previous_[match])) ++match;
     if (match == previous_.size()) {
@@ -83,9 +83,10 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
     // After an unload the same file may lie at the same address anew: what was read from it then is not trusted.
     if (removed && match >= startup) {
       arena_.free(previous_[match].index);
-      const ObjectId id = previous_[match].id;
+      const Object &known = previous_[match];
       if (!add(raw_[k], false, problem)) break;
-      objects_.back().id = id;
+      objects_.back().id = known.id;
+      objects_.back().path = known.path;
     } else {
       (void)objects_.push_back(previous_[match]);
     }
@@ -138,7 +139,7 @@ bool ObjectTable::add(const Raw &raw, bool is_first, Problem &problem) {
   Object &object = objects_.back();
   object.id = next_id_++;
   object.is_executable = is_first;  // dl_iterate_phdr begins with the program itself
-  object.path = path;
+  object.path = object.linked = path;
   Problem malformed;
   const std::span<const Elf64_Phdr> headers(raw.headers, raw.header_count);
   object.image = Image::parse(raw.base, headers, malformed);
@@ -175,6 +176,12 @@ Object *ObjectTable::at(std::uintptr_t address) {
   return nullptr;
 }
 
+void ObjectTable::call(std::uintptr_t address, const char *path) {
+  Object *const object = at(address);
+  const char *const name = object != nullptr ? names_.intern(path) : nullptr;
+  if (name != nullptr) object->path = name;
+}
+
 Object *ObjectTable::with_id(ObjectId id) {
   // New objects come at the end of the list and get the next number, so it is sorted, unless a linker does otherwise.
   Object *near = std::lower_bound(objects_.begin(), objects_.end(), id,
@@ -199,7 +206,7 @@ bool ObjectTable::index_failed(Object &object, const Problem &failed, Problem &p
 
 std::size_t ObjectTable::position_of_needed(const char *name) const {
   for (std::size_t k = 0; k < objects_.size(); ++k)
-    if (std::strcmp(objects_[k].soname, name) == 0 || std::strcmp(last_part(objects_[k].path), name) == 0) return k;
+    if (std::strcmp(objects_[k].soname, name) == 0 || std::strcmp(last_part(objects_[k].linked), name) == 0) return k;
   return objects_.size();
 }
 

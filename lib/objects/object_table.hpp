@@ -26,7 +26,8 @@ using ObjectId = std::uint64_t;
 
 struct Object {
   ObjectId id = 0;
-  const char *path = "";    // interned; of the executable: its file
+  const char *path = "";    // interned; of the executable: its file; of a patch: the file that it was read from
+  const char *linked = "";  // interned; what the dynamic linker calls it, another name than `path` where it is a patch
   const char *soname = "";  // lies in the image
   Image image;
   ImportIndex index;            // built on first use
@@ -74,6 +75,8 @@ class ObjectTable {
     return have_index(
         object, nullptr, kNone, [](IndexHash, Image::RelocationRef, const char *) {}, problem);
   }
+  /// What the object that holds the address is called from now on. Nothing changes where there is no memory for the name.
+  void call(std::uintptr_t address, const char *path);
   /// How many objects, counted in load order, came with the program and are never unloaded.
   std::size_t startup_count();
   /// The position of an object that DT_NEEDED names, or the number of objects.

@@ -28,7 +28,8 @@ Result<std::string> path_to_load(Fd &copy, const char *name) {
     const std::string path = "/proc/self/fd/" + std::to_string(copy.get());
     bool is_taken = false;
     const Problem problem = Engine::instance().look_at_all([&](std::span<const Object> objects) {
-      is_taken = std::any_of(objects.begin(), objects.end(), [&](const Object &object) { return path == object.path; });
+      is_taken =
+          std::any_of(objects.begin(), objects.end(), [&](const Object &object) { return path == object.linked; });
     });
     if (problem) return problem.to_error();
     if (!is_taken) return path;
@@ -56,7 +57,8 @@ Result<std::unique_ptr<Patch>> Patch::load(PatchFile file, const PatchOptions &o
   patch->handle_ = dlopen(path->c_str(), RTLD_NOW | RTLD_LOCAL);
   if (patch->handle_ == nullptr) {
     const char *said = dlerror();
-    const std::string linker = said != nullptr ? said : "no reason given";
+    std::string linker = said != nullptr ? said : "no reason given";
+    if (linker.rfind(*path + ": ", 0) == 0) linker.erase(0, path->size() + 2);  // its name is said already
     const std::string names = file.names_nobody_defines();
     const bool is_undefined = linker.find("undefined symbol") != std::string::npos;
     Error error = make_error(
@@ -80,7 +82,7 @@ Result<std::unique_ptr<Patch>> Patch::load(PatchFile file, const PatchOptions &o
     request->is_optional = options.symbols.empty();
     patch->requests_.push_back(std::move(request));
   }
-  LoadedPatch loaded{patch->inside_, {}};
+  LoadedPatch loaded{patch->inside_, name, {}};
   for (const Replacement &one : file.replacements()) loaded.symbols.push_back(one.symbol);
   patch->replacements_ = file.replacements();
   Engine::instance().add_patch(std::move(loaded));

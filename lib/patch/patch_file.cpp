@@ -29,11 +29,12 @@ Result<Fd> private_copy(int fd, const char *name, FileFacts &facts) {
     errno = EINVAL;
     return unreadable(name, "is not a regular file");
   }
-  constexpr off_t kMaximumSize = off_t{256} << 20;
-  if (status.st_size > kMaximumSize) {
+  const auto too_large = [name] {
     errno = EFBIG;
     return unreadable(name, "is larger than 256 MiB");
-  }
+  };
+  constexpr off_t kMaximumSize = off_t{256} << 20;
+  if (status.st_size > kMaximumSize) return too_large();
   const char *slash = std::strrchr(name, '/');
   const std::string label = std::string(slash != nullptr ? slash + 1 : name).substr(0, 200);
 #ifndef MFD_EXEC
@@ -57,6 +58,7 @@ Result<Fd> private_copy(int fd, const char *name, FileFacts &facts) {
       done += put;
     }
     offset += got;
+    if (offset > kMaximumSize) return too_large();  // it grows while it is read
     hash.add(buffer.data(), static_cast<std::size_t>(got));
     facts.size += static_cast<std::uint64_t>(got);
   }
@@ -112,8 +114,8 @@ std::vector<std::string> PatchFile::needs() const {
   (void)Engine::instance().look_at_all([&](std::span<const Object> objects) {
     for (std::size_t k = 0; k < missing.size(); ++k)
       is_loaded[k] = std::any_of(objects.begin(), objects.end(), [&](const Object &object) {
-        const char *slash = std::strrchr(object.path, '/');
-        return missing[k] == object.soname || missing[k] == (slash != nullptr ? slash + 1 : object.path);
+        const char *slash = std::strrchr(object.linked, '/');
+        return missing[k] == object.soname || missing[k] == (slash != nullptr ? slash + 1 : object.linked);
       });
   });
   std::size_t kept = 0;

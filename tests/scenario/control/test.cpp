@@ -158,11 +158,17 @@ TEST(Control, RefusesAFileThatOthersMayWrite) {
   EXPECT_EQ(served.times_said("is taken by force"), 1U) << served.said();
 }
 
+// patch_file.cpp: the file's kind or its size not looked at.
 TEST(Control, RefusesWhatIsNoPatchFile) {
   const Workplace place;
   Served served(place);
   EXPECT_EQ(code_of(ask_about(served.socket(), Type::apply, "/dev/zero")), "patch_unreadable");
   EXPECT_EQ(code_of(ask_about(served.socket(), Type::apply, place.root())), "patch_unreadable");
+  std::ofstream(place / "large.so");
+  fs::resize_file(place / "large.so", std::uintmax_t{10} << 30);  // a hole
+  const json large = ask_about(served.socket(), Type::apply, place / "large.so");
+  EXPECT_EQ(code_of(large), "patch_unreadable");
+  EXPECT_NE(large["error"]["message"].get<std::string>().find("larger than 256 MiB"), std::string::npos) << large;
   EXPECT_EQ(code_of(ask(served.socket(), about(Type::apply, patch("answer_11")))), "bad_request") << "no descriptor";
   const Fd without_reading(open(patch("answer_11").c_str(), O_PATH | O_CLOEXEC));
   EXPECT_EQ(code_of(ask(served.socket(), about(Type::apply, "x.so"), without_reading.get())), "patch_unreadable");
@@ -271,7 +277,8 @@ TEST(Control, RevertsWhatTheFolderApplied) {
 
 // server.cpp, repair() does nothing; guarded_fd.cpp, is_ours() answers true.
 TEST(Control, MakesItsSocketAnewWhenTheProgramClosedItAndTouchesNothingElse) {
-  if (kIsThreadSanitized) GTEST_SKIP() << "a program that closes what another thread uses: ThreadSanitizer calls it a race";
+  if (kIsThreadSanitized)
+    GTEST_SKIP() << "a program that closes what another thread uses: ThreadSanitizer calls it a race";
   const Workplace place;
   Served served(place);
   auto client = Client::connect(served.socket(), kLimit);
