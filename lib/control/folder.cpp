@@ -28,10 +28,10 @@ bool is_patch_name(const std::string &name) {
   return name.size() > 3 && name[0] != '.' && name.compare(name.size() - 3, 3, ".so") == 0;
 }
 
-void tell_refused(const std::string &path, How how, const Error &error) {
+void tell_refused(const std::string &path, const Who &who, const Error &error) {
   FileFacts facts;
   facts.file = path;
-  Registry::instance().tell_refused(facts, Who::self(how), error);
+  Registry::instance().tell_refused(facts, who, error);
 }
 
 /// A plan has a line for each thing that it says; so has the log.
@@ -47,27 +47,34 @@ void tell_coverage(const Patch &patch) {
 }
 
 /// NULL when it was refused, which is logged.
-std::shared_ptr<Patch> load_and_apply(int fd, const std::string &path, How how) {
+std::shared_ptr<Patch> load_and_apply(int fd, const std::string &path, const Who &who) {
   auto loaded = Patch::load(fd, path.c_str(), {});
   if (!loaded) {
-    tell_refused(path, how, loaded.error());
+    tell_refused(path, who, loaded.error());
     return nullptr;
   }
   std::shared_ptr<Patch> patch(std::move(*loaded));
   tell_coverage(*patch);
-  return Registry::instance().apply(patch, Who::self(how), "") ? patch : nullptr;
+  return Registry::instance().apply(patch, who, "") ? patch : nullptr;
 }
 
 }  // namespace
 
 void apply_at_start(const std::string &path) {
+  const Who who = Who::self(How::at_start);
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.is_open())
-    load_and_apply(fd.get(), path, How::at_start);
+    load_and_apply(fd.get(), path, who);
   else
     tell_refused(
-        path, How::at_start,
+        path, who,
         core::make_error(core::Code::patch_unreadable, "it cannot be opened: %s", core::errno_text(errno).c_str()));
+}
+
+Who Folder::by_folder() const {
+  Who who = Who::self(How::folder);
+  who.may_be_inherited = is_start_;
+  return who;
 }
 
 bool Folder::folder_is_safe() const {
@@ -98,6 +105,7 @@ void Folder::look_at_all() {
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
   for (const std::string &name : names) look_at_file(name);
+  is_start_ = false;
 }
 
 void Folder::look_at_file(const std::string &name) {
@@ -110,7 +118,7 @@ void Folder::look_at_file(const std::string &name) {
       if (known != files_.end()) forget(known);
     } else {
       tell_refused(
-          path, How::folder,
+          path, by_folder(),
           core::make_error(core::Code::patch_unreadable, "it cannot be opened: %s", core::errno_text(errno).c_str()));
     }
     return;
@@ -122,15 +130,15 @@ void Folder::look_at_file(const std::string &name) {
     return;
   std::shared_ptr<Patch> fresh;
   if (const auto refused = core::check_patch_file(fd.get(), path.c_str()))
-    tell_refused(path, How::folder, *refused);
+    tell_refused(path, by_folder(), *refused);
   else
-    fresh = load_and_apply(fd.get(), path, How::folder);
+    fresh = load_and_apply(fd.get(), path, by_folder());
   // A file that was refused leaves what its predecessor did in place: half of a change of mind is worse than none.
   if (known != files_.end() && known->second.patch != nullptr) {
     if (fresh == nullptr)
       fresh = std::move(known->second.patch);
     else if (known->second.patch->change() != nullptr)
-      (void)Registry::instance().revert(*known->second.patch, Who::self(How::folder));  // the log tells what goes wrong
+      (void)Registry::instance().revert(*known->second.patch, by_folder());  // the log tells what goes wrong
   }
   files_.insert_or_assign(name, File{status.st_dev, status.st_ino, status.st_ctim, std::move(fresh)});
 }
@@ -139,7 +147,7 @@ void Folder::look_at_file(const std::string &name) {
 void Folder::forget(std::map<std::string, File>::iterator known) {
   const std::shared_ptr<Patch> patch = known->second.patch;
   if (patch != nullptr && patch->change() != nullptr) {
-    const auto reverted = Registry::instance().revert(*patch, Who::self(How::folder));
+    const auto reverted = Registry::instance().revert(*patch, by_folder());
     if (!reverted && patch->change() != nullptr)
       return;  // the log has told; it is tried again when the folder is looked through
   }

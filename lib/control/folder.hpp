@@ -39,7 +39,10 @@ class Folder {
   [[nodiscard]] bool folder_is_safe() const;
 
   const std::string path_;
+  [[nodiscard]] core::Who by_folder() const;
+
   std::map<std::string, File> files_;
+  bool is_start_ = true;  // the first look, in a program that may only have inherited SHUNT_DIR
 };
 
 }  // namespace shunt::control

@@ -45,8 +45,8 @@ void tell_reverted(const Record &record, const Who &who, std::size_t conflicts) 
 
 /// What the program asks for by itself it is told; what others ask for, only the log remembers.
 void tell_no(const char *what, const FileFacts &facts, const Who &who, const Error &error) {
-  const shunt_log_level level =
-      who.how == How::at_start || who.how == How::folder ? SHUNT_LOG_ERROR : SHUNT_LOG_WARNING;
+  shunt_log_level level = who.how == How::at_start || who.how == How::folder ? SHUNT_LOG_ERROR : SHUNT_LOG_WARNING;
+  if (who.may_be_inherited && error.code == Code::patch_matches_nothing) level = SHUNT_LOG_INFO;
   const bool is_named = error.message.compare(0, facts.file.size(), facts.file) == 0;  // most sentences begin so
   log(level, "not %s: %s%s%s; by %s, uid %u, pid %d; build-id %s, sha256 %s", what, is_named ? "" : facts.file.c_str(),
       is_named ? "" : ": ", error.message.c_str(), how_name(who.how), who.uid, who.pid, or_none(facts.build_id),
@@ -69,7 +69,7 @@ const char *how_name(How how) {
   return "";
 }
 
-Who Who::self(How how) { return {how, geteuid(), getpid()}; }
+Who Who::self(How how) { return {how, geteuid(), getpid(), how == How::at_start}; }
 
 std::string name_of_file(const std::string &file) {
   std::string name = file.substr(file.rfind('/') + 1);

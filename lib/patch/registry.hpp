@@ -29,6 +29,8 @@ struct Who {
   How how = How::program;
   uid_t uid = 0;
   pid_t pid = 0;
+  /// At the start of a program that may only have inherited the environment variables: what matches nothing there is no error.
+  bool may_be_inherited = false;
   /// The process itself.
   static Who self(How how);
 };

@@ -11,7 +11,9 @@
  * With WITH_SHUNT the program has a library of shunt of its own:
  *   engine             the file that shunt_version() lies in
  *   redirect           redirects answer() to one that adds 100 to the original
- *   conflicts          of that redirect */
+ *   conflicts          of that redirect
+ *   control            shunt_control_start(), as a server does that brings shunt itself
+ *   socket             shunt_control_path() */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <signal.h>
@@ -55,6 +57,12 @@ static void obey_with_shunt(const char *line) {
     puts(error == NULL ? "done" : shunt_error_message(error));
   } else if (strcmp(line, "conflicts") == 0) {
     printf("%zu\n", shunt_change_conflicts(change));
+  } else if (strcmp(line, "control") == 0) {
+    shunt_error *error = NULL;
+    puts(shunt_control_start(NULL, &error) == SHUNT_OK ? "started" : shunt_error_message(error));
+    shunt_error_free(error);
+  } else if (strcmp(line, "socket") == 0) {
+    puts(shunt_control_path());
   }
 }
 #else

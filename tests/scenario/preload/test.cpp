@@ -1,7 +1,10 @@
 // The shim in a program that knows nothing of it: its variables, its folder, its signal, its log, its one thread.
 //
 // Shown to fail (each guard of lib/preload and lib/control taken out, the test seen to fail, the guard put back): see at each test.
+#include <sys/syscall.h>
+
 #include <algorithm>
+#include <sstream>
 
 #include "program.hpp"
 
@@ -45,6 +48,23 @@ TEST(PreloadPatch, ThatIsBrokenIsSaidOnceAndTheProgramRuns) {
   EXPECT_EQ(program.times_said("\n"), 2U) << program.said();
 }
 
+// The variables are inherited by whatever the program runs, most of which the patch is not for. registry.cpp: the level is an
+// error's; folder.cpp: each look is taken for the first.
+TEST(PreloadPatch, ThatMatchesNothingIsNoComplaintAtTheStart) {
+  const Workplace place;
+  place.rename_in("nowhere_1", "fix.so");
+  const std::string by_name = "SHUNT_PATCH=" + patch("nowhere_1").string();
+  const std::string by_folder = "SHUNT_DIR=" + place.folder().string();
+  Program quiet(place, {by_name, by_folder});
+  EXPECT_EQ(quiet.hello(), "main 1");
+  EXPECT_EQ(quiet.said(), "");
+  place.rename_in("nowhere_1", "later.so");
+  EXPECT_TRUE(quiet.will_say("later.so: no loaded object calls")) << "somebody put it there for this very program";
+
+  Program tells(place, {by_name, by_folder, "SHUNT_LOG=info"});
+  EXPECT_EQ(tells.times_said(": info: not applied: "), 3U) << tells.said();
+}
+
 // ---- the thread
 
 // control.cpp, start(): the thread started whether there is something to wait for or not.
@@ -56,6 +76,42 @@ TEST(PreloadThread, IsNotStartedWithoutAFolderAndASocket) {
 
   Program patched(place, {"SHUNT_PATCH=" + patch("answer_11").string(), "SHUNT_LOG=info", "SHUNT_SOCKET=off"});
   EXPECT_EQ(threads_of(patched.pid()).size(), 1U);
+}
+
+/// The task of the process's thread `shunt`.
+fs::path shunt_thread(pid_t pid) {
+  for (const auto &task : fs::directory_iterator("/proc/" + std::to_string(pid) + "/task"))
+    if (text_of(task.path() / "comm") == "shunt\n") return task.path();
+  return "/nonexistent";
+}
+
+/// How often the kernel has switched to and from it.
+std::string switches_of(const fs::path &task) {
+  const std::string status = text_of(task / "status");
+  const std::size_t at = status.find("voluntary_ctxt_switches");
+  return at == std::string::npos ? "" : status.substr(at);
+}
+
+// control.cpp, timeout_ms(): 1 where there is nothing to wait for.
+TEST(PreloadThread, IsNeverWokenWhileNobodyAsksIt) {
+  const Workplace place;
+  Program program(place, {});
+  // The number of poll() and its three arguments, the last of them the time: for ever.
+  const auto sleeps = [&] {
+    std::istringstream call(text_of(shunt_thread(program.pid()) / "syscall"));
+    std::string number, sources, count, milliseconds;
+    call >> number >> sources >> count >> milliseconds;
+    return number == std::to_string(SYS_poll) && milliseconds == "0xffffffff";
+  };
+  if (text_of(shunt_thread(program.pid()) / "syscall").empty())
+    GTEST_SKIP() << "the kernel does not tell what a thread waits for";
+  ASSERT_TRUE(becomes_true(sleeps)) << text_of(shunt_thread(program.pid()) / "syscall");
+  const std::string before = switches_of(shunt_thread(program.pid()));
+  ASSERT_NE(before, "");
+
+  for (int k = 0; k < 1000; ++k) ASSERT_EQ(program.ask("answer"), "1");
+
+  EXPECT_EQ(switches_of(shunt_thread(program.pid())), before);
 }
 
 std::uint64_t blocked_signals(pid_t pid, const std::string &thread) {
@@ -361,6 +417,24 @@ TEST(PreloadEngine, IsTheOneOfTheProgramToo) {
   EXPECT_EQ(program.ask("conflicts"), "0") << "a layer above is no stranger";
   place.take_out("fix.so");
   EXPECT_TRUE(program.will_answer("101"));
+}
+
+// lib/shunt.map: the shim keeps shunt_* to itself. control.cpp, start(): nobody asks whether it runs already.
+TEST(PreloadEngine, HasOneSocketThoughTheProgramWantsOneToo) {
+  const Workplace place;
+  Program both(place, {}, "server");
+  const std::string socket = both.ask("socket");
+  ASSERT_NE(socket, "");
+  EXPECT_EQ(both.ask("control"), "the control thread runs already, at " + socket);
+  EXPECT_EQ(both.ask("socket"), socket);
+  EXPECT_EQ(threads_of(both.pid()).size(), 2U);
+  EXPECT_EQ(std::distance(fs::directory_iterator(place / "shunt"), fs::directory_iterator()), 1);
+
+  Program off(place, {"SHUNT_SOCKET=off"}, "server");  // who starts the program has the last word
+  EXPECT_EQ(off.ask("control"), "started");
+  EXPECT_EQ(off.ask("socket"), "");
+  EXPECT_EQ(threads_of(off.pid()).size(), 1U);
+  EXPECT_EQ(both.said() + off.said(), "");
 }
 
 }  // namespace
