@@ -18,7 +18,8 @@ struct Environment {
   shunt_log_level log_level = SHUNT_LOG_WARNING;
   std::string log_file;  // "": stderr
   bool logs_to_syslog = false;
-  std::vector<std::string> complaints;  // what could not be understood
+  std::string syslog_socket = "/dev/log";  // no variable sets it: a test has another
+  std::vector<std::string> complaints;     // what could not be understood
 };
 
 Environment read_environment();

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <paths.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -25,7 +24,8 @@ enum class Sink { standard_error, file, syslog };
 std::mutex log_mutex;  // the last of all locks: nothing else is taken while it is held
 Sink sink = Sink::standard_error;
 core::GuardedFd log_fd;
-std::string *log_file = nullptr;  // absolute. Never destroyed: there are lines until the very end
+std::string *log_file =
+    nullptr;  // absolute; or the socket of the system's log. Never destroyed: there are lines until the very end
 shunt_log_level lowest = SHUNT_LOG_WARNING;
 
 core::GuardedFd open_file() {
@@ -36,7 +36,7 @@ core::GuardedFd open_syslog() {
   const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  std::strcpy(address.sun_path, _PATH_LOG);
+  std::strncpy(address.sun_path, log_file->c_str(), sizeof address.sun_path - 1);
   if (fd < 0 || connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0)
     return core::GuardedFd::keep(fd);
   const int number = errno;
@@ -100,6 +100,7 @@ void start_log(const Environment &environment) {
   // Before the library's own handlers are made, which it does when its log is set: so this lock is taken after its locks.
   pthread_atfork([] { log_mutex.lock(); }, [] { log_mutex.unlock(); }, [] { log_mutex.unlock(); });
   if (environment.logs_to_syslog) {
+    log_file = new std::string(environment.syslog_socket);
     log_fd = open_syslog();
     if (!log_fd.is_open())
       say(SHUNT_LOG_ERROR, std::string("cannot reach the system's log: ") + strerrordesc_np(errno));
