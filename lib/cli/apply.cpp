@@ -218,7 +218,7 @@ class Apply {
     request.type = control::Type::revert;
     request.name = name();
     try {
-      if (member.state == State::not_sure) member.connection = Connection::open(member.connection.process());
+      if (member.state == State::not_sure) member.connection = Connection::open(member.connection.process(), kGlance);
       member.connection.ask(request);
       ++undone;
     } catch (const Refusal &refusal) {

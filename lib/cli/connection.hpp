@@ -14,6 +14,8 @@ namespace shunt::cli {
 
 /// For connecting and for each answer.
 constexpr std::chrono::milliseconds kPatience{30000};
+/// For one that will hardly answer, while others wait.
+constexpr std::chrono::milliseconds kGlance{2000};
 
 /// A process that was reached and whose answer was no, or that did not answer.
 struct Refusal : Failure {

@@ -163,7 +163,6 @@ Exit run_status(const StatusOptions &options, const Console &console) {
 }
 
 Exit run_ps(const Console &console) {
-  constexpr std::chrono::milliseconds kGlance{2000};  // one that does not answer must not hide the others
   Table table({{"PID", Column::number}, {"USER"}, {"NAME"}, {"PATCHES"}, {"PROGRAM", Column::path}});
   Json processes = Json::array();
   for (const Process &process : all_processes()) {
@@ -171,7 +170,7 @@ Exit run_ps(const Console &console) {
     Json patches = nullptr, socket = nullptr, error = nullptr;
     std::string shown;
     try {
-      Connection connection = Connection::open(process, kGlance);
+      Connection connection = Connection::open(process, kGlance);  // one that does not answer must not hide the others
       socket = connection.socket();
       control::Request request;
       request.type = control::Type::status;

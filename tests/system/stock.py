@@ -5,6 +5,7 @@ Arguments of a test: SHIM PATCH, and what the test itself wants."""
 import contextlib
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -28,9 +29,14 @@ def need(*programs):
 
 
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(('127.0.0.1', 0))
-        return sock.getsockname()[1]
+    """Below the ports that the kernel gives to clients: who asks again and again whether the server is there yet would get its very
+    port, be connected to itself, and keep the server out."""
+    clients_begin = int(pathlib.Path('/proc/sys/net/ipv4/ip_local_port_range').read_text().split()[0])
+    while True:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            port = random.randrange(10000, max(clients_begin, 10100))
+            sock.bind(('127.0.0.1', port))
+            return port
 
 
 def wait_until(what, predicate):
