@@ -123,7 +123,8 @@ Exit of_files(const CheckOptions &options, const core::ElfFile &patch, const std
               const Console &console) {
   std::vector<core::ElfFile> files;
   for (const std::string &target : options.targets) files.push_back(read_elf(target));
-  const OfflineReport report = check_offline(patch, requests, std::move(files), {options.callers, options.not_callers});
+  const OfflineReport report =
+      check_offline(patch, requests, std::move(files), {options.callers, options.not_callers, options.provider});
   console.is_json ? console.print(to_json(report, patch)) : console.print(to_text(report, patch, console));
   return report.is_good() ? Exit::done : Exit::no;
 }

@@ -78,6 +78,9 @@ Failure refused(const Process &process, const Json &answer) {
   if (code == "control_busy") advice = "Others are being served: try again.";
   if (code == "not_permitted")
     advice = "A patch must belong to root or the process's user and not be writable by others.";
+  if (code == "unknown_patch") advice = "`shunt status` lists those that are.";
+  if (code == "patch_matches_nothing")
+    advice = "`shunt imports PID --symbol NAME` tells who calls a function, and through which slots.";
   return {Exit::no, code, called(process) + ": " + (message.empty() ? "it said no, and not why" : message), advice};
 }
 

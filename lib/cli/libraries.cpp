@@ -68,7 +68,7 @@ class Finder {
     for (const Folders *more : {&common_folders(), &named_folders_})
       folders.insert(folders.end(), more->begin(), more->end());
     for (const std::string &folder : folders) {
-      const std::string path = folder.empty() ? library : folder + "/" + library;
+      const std::string path = (fs::path(folder) / library).string();
       std::error_code ignored;
       if (!fs::is_regular_file(path, ignored)) continue;
       core::Result<core::ElfFile> file = core::ElfFile::open(path);

@@ -51,7 +51,11 @@ OfflineFunction look_at(const OfflineRequest &request, const std::vector<LoadedF
           {file.path, "has it inside (not exported): its calls go through no slot", was_named});
     }
   }
-  if (!function.callers.empty()) return function;
+  if (!filter.provider.empty() && !function.provider.empty() && !any_matches({filter.provider}, function.provider)) {
+    function.callers.clear();
+    function.unreached.push_back({"", "defined by " + function.provider + ", which --provider does not name", true});
+  }
+  if (!function.callers.empty() || function.is_short()) return function;
   const bool is_known = !function.provider.empty() || !function.unreached.empty();
   function.unreached.push_back({"", is_known ? "no file imports it" : "unknown: no file imports or defines it", true});
   return function;

@@ -48,6 +48,7 @@ std::vector<OfflineRequest> default_requests(const core::ElfFile &patch);
 
 struct CallerFilter {
   std::vector<std::string> callers, not_callers;  // globs against the path or the file's name
+  std::string provider{};                         // the same; "": whoever defines the function
   [[nodiscard]] bool takes(const std::string &path) const;
 };
 

@@ -22,7 +22,7 @@ Process process_of_number(const std::string &word) {
 }
 
 bool has_name(const Process &process, const std::string &word) {
-  return process.name == word || process.program.substr(process.program.rfind('/') + 1) == word;
+  return !word.empty() && (process.name == word || process.program.substr(process.program.rfind('/') + 1) == word);
 }
 
 /// Is it a forked child, of any generation, of one of these?

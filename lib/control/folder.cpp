@@ -137,7 +137,7 @@ void Folder::look_at_file(const std::string &name) {
   if (known != files_.end() && known->second.patch != nullptr) {
     if (fresh == nullptr)
       fresh = std::move(known->second.patch);
-    else if (known->second.patch->change() != nullptr)
+    else
       (void)Registry::instance().revert(*known->second.patch, by_folder());  // the log tells what goes wrong
   }
   files_.insert_or_assign(name, File{status.st_dev, status.st_ino, status.st_ctim, std::move(fresh)});
@@ -146,7 +146,7 @@ void Folder::look_at_file(const std::string &name) {
 /// The file is gone. What somebody else reverted meanwhile is done already.
 void Folder::forget(std::map<std::string, File>::iterator known) {
   const std::shared_ptr<Patch> patch = known->second.patch;
-  if (patch != nullptr && patch->change() != nullptr) {
+  if (patch != nullptr) {
     const auto reverted = Registry::instance().revert(*patch, by_folder());
     if (!reverted && patch->change() != nullptr)
       return;  // the log has told; it is tried again when the folder is looked through

@@ -146,8 +146,11 @@ std::string PatchFile::names_nobody_defines() const {
 Error nothing_matches(const std::string &name, const Requests &requests) {
   std::string names;
   for (const auto &request : requests) names += (names.empty() ? "" : ", ") + request->symbol;
-  Error error = make_error(Code::patch_matches_nothing, "%s: no loaded object calls through a slot what it exports: %s",
-                           name.c_str(), names.c_str());
+  const CallerFilter &filter = *requests.front()->filter;
+  const bool is_chosen = !filter.callers.empty() || !filter.not_callers.empty() || !requests.front()->provider.empty();
+  Error error =
+      make_error(Code::patch_matches_nothing, "%s: no loaded object calls through a slot what it exports%s: %s",
+                 name.c_str(), is_chosen ? ", with the callers and the provider that were chosen" : "", names.c_str());
   error.object = name;
   return error;
 }

@@ -16,6 +16,13 @@ timespec now(clockid_t clock) {
   return time;
 }
 
+/// What others choose, as the log has it: a line has an end, and what is said behind it must not be cut off.
+std::string shown(const std::string &text) {
+  constexpr std::size_t kLongest = 1000;
+  return text.size() <= kLongest ? text
+                                 : text.substr(0, kLongest / 2) + "..." + text.substr(text.size() - kLongest / 2);
+}
+
 const char *or_none(const std::string &text) { return text.empty() ? "none" : text.c_str(); }
 
 Error busy() {
@@ -32,15 +39,15 @@ Error name_taken(const Record &record) {
 
 void tell_applied(const Record &record, std::int64_t microseconds) {
   log(SHUNT_LOG_INFO, "applied %s: as '%s', %zu slots, %lld us; by %s, uid %u, pid %d; build-id %s, sha256 %s",
-      record.facts.file.c_str(), record.name.c_str(), record.slots, static_cast<long long>(microseconds),
+      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, static_cast<long long>(microseconds),
       how_name(record.by.how), record.by.uid, record.by.pid, or_none(record.facts.build_id),
       or_none(record.facts.sha256));
 }
 
 void tell_reverted(const Record &record, const Who &who, std::size_t conflicts) {
   log(SHUNT_LOG_INFO, "reverted %s: '%s', %zu slots, %zu left alone; by %s, uid %u, pid %d; build-id %s, sha256 %s",
-      record.facts.file.c_str(), record.name.c_str(), record.slots, conflicts, how_name(who.how), who.uid, who.pid,
-      or_none(record.facts.build_id), or_none(record.facts.sha256));
+      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, conflicts, how_name(who.how), who.uid,
+      who.pid, or_none(record.facts.build_id), or_none(record.facts.sha256));
 }
 
 /// What the program asks for by itself it is told; what others ask for, only the log remembers.
@@ -48,9 +55,9 @@ void tell_no(const char *what, const FileFacts &facts, const Who &who, const Err
   shunt_log_level level = who.how == How::at_start || who.how == How::folder ? SHUNT_LOG_ERROR : SHUNT_LOG_WARNING;
   if (who.may_be_inherited && error.code == Code::patch_matches_nothing) level = SHUNT_LOG_INFO;
   const bool is_named = error.message.compare(0, facts.file.size(), facts.file) == 0;  // most sentences begin so
-  log(level, "not %s: %s%s%s; by %s, uid %u, pid %d; build-id %s, sha256 %s", what, is_named ? "" : facts.file.c_str(),
-      is_named ? "" : ": ", error.message.c_str(), how_name(who.how), who.uid, who.pid, or_none(facts.build_id),
-      or_none(facts.sha256));
+  log(level, "not %s: %s%s%s; by %s, uid %u, pid %d; build-id %s, sha256 %s", what,
+      is_named ? "" : shown(facts.file).c_str(), is_named ? "" : ": ", shown(error.message).c_str(), how_name(who.how),
+      who.uid, who.pid, or_none(facts.build_id), or_none(facts.sha256));
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ using namespace control_test;
 #endif
 constexpr bool kIsThreadSanitized = SHUNT_HAS_FEATURE(thread_sanitizer);
 
-// control.cpp: no pthread_setname_np(). server.cpp: the folder made with another mode.
+// control.cpp: no pthread_setname_np(). socket_file.cpp: the folder made with another mode.
 TEST(Control, SaysHello) {
   const Workplace place;
   Served served(place);
@@ -158,7 +158,22 @@ TEST(Control, RefusesAFileThatOthersMayWrite) {
   EXPECT_EQ(served.times_said("is taken by force"), 1U) << served.said();
 }
 
-// patch_file.cpp: the file's kind or its size not looked at.
+// registry.cpp: shown() cuts nothing. log.cpp: control characters written as they are.
+TEST(Control, TellsWhoAskedWhateverThePatchIsCalled) {
+  const Workplace place;
+  Served served(place);
+  const fs::path name = "/" + std::string(4000, 'a') + "\nforged: applied by nobody";
+  const Fd fd(open(patch("answer_11").c_str(), O_RDONLY | O_CLOEXEC));
+
+  ASSERT_EQ(ask(served.socket(), about(Type::apply, name, "fix"), fd.get())["ok"], true);
+  EXPECT_EQ(code_of(ask(served.socket(), about(Type::apply, name, "fix"), fd.get())), "name_taken");
+
+  EXPECT_EQ(served.times_said("; by control, uid " + std::to_string(geteuid())), 2U) << served.said();
+  EXPECT_EQ(served.times_said("\nforged"), 0U) << served.said();
+}
+
+// file_rules.cpp and patch_file.cpp: the file's kind not looked at; patch_file.cpp: the size looked at neither before nor while it
+// is read.
 TEST(Control, RefusesWhatIsNoPatchFile) {
   const Workplace place;
   Served served(place);
@@ -216,7 +231,7 @@ TEST(Control, RefusesAnotherUser) {
   EXPECT_EQ(ask(served.socket(), {})["ok"], true);
 }
 
-// socket_file.cpp, make_folder(): the owner or the mode not looked at; O_NOFOLLOW left out.
+// socket_file.cpp, make_folder(): the owner, either of the two modes not looked at; O_NOFOLLOW left out.
 TEST(Control, UsesNoFolderThatIsNotSafe) {
   const Workplace place;
   fs::create_directory(place / "loose");
@@ -226,10 +241,23 @@ TEST(Control, UsesNoFolderThatIsNotSafe) {
   EXPECT_EQ(loose.socket(), "");
   EXPECT_FALSE(fs::exists(place / "loose" / "socket"));
 
+  const auto is_used = [](const Workplace &where) {
+    const Served served(where);
+    return served.socket().rfind(where.root().string(), 0) == 0;
+  };
   fs::create_directory(place / "real");
+  fs::permissions(place / "real", fs::perms::owner_all);
   fs::create_directory_symlink(place / "real", place / "shunt");
-  Served linked(place);
-  EXPECT_EQ(linked.socket().rfind(place.root().string(), 0), std::string::npos) << linked.socket();
+  EXPECT_FALSE(is_used(place)) << "it is a symbolic link";
+  const Workplace open_to_others;
+  fs::create_directory(open_to_others / "shunt");
+  fs::permissions(open_to_others / "shunt", fs::perms::owner_all | fs::perms::others_exec);
+  EXPECT_FALSE(is_used(open_to_others));
+  fs::permissions(open_to_others / "shunt", fs::perms::owner_all);
+  EXPECT_TRUE(is_used(open_to_others)) << "what was wrong is put right";
+  if (geteuid() != 0) return;  // only root can give a folder away
+  ASSERT_EQ(chown((open_to_others / "shunt").c_str(), 65534, 65534), 0);
+  EXPECT_FALSE(is_used(open_to_others));
 }
 
 // control.cpp: no atexit(); socket_file.cpp: remove_stale_sockets() does nothing, or removes all.
@@ -257,7 +285,7 @@ TEST(Control, LeavesNoSocketBehind) {
   EXPECT_TRUE(fs::exists(lives.socket()));
 }
 
-// registry: the folder's patch not known to the socket; folder.cpp: a patch that is reverted already reverted again.
+// registry.cpp, revert(): a patch that somebody else reverted is told as a failure.
 TEST(Control, RevertsWhatTheFolderApplied) {
   const Workplace place;
   place.rename_in("answer_11", "fix.so");
