@@ -27,9 +27,16 @@ std::string as_whom(const Process &process) {
   return process.uid == 0 ? "Run this as root." : "Run this as " + user_name(process.uid) + " or as root.";
 }
 
+bool has_ended(const Process &process) {
+  const std::optional<Process> now = read_process(process.pid);
+  return !now || now->is_dead || now->started != process.started;
+}
+
+Failure ended(const Process &process) { return unreachable("no_process", called(process) + " has ended", ""); }
+
 /// Why a process that has no socket of ours cannot be asked.
 Failure no_socket(const Process &process) {
-  if (!read_process(process.pid)) return unreachable("no_process", called(process) + " has ended", "");
+  if (has_ended(process)) return ended(process);
   if (!may_inspect(process.pid) && geteuid() == 0)
     return unreachable("not_permitted", "the kernel does not let root look for the socket of " + called(process),
                        "Is this a container, or the process protected by a security module?");
@@ -65,9 +72,11 @@ Failure no_answer(const Process &process, std::chrono::milliseconds limit) {
 }
 
 Failure connecting_failed(const Process &process, const std::string &socket, const core::Error &error) {
+  if (has_ended(process)) return ended(process);
   const std::string advice = error.sys_errno == EACCES || error.sys_errno == EPERM ? as_whom(process) : "";
-  return unreachable(core::code_name(error.code),
-                     called(process) + " cannot be reached at " + socket + ": " + error.message, advice);
+  const std::string why = error.sys_errno != 0 ? core::errno_text(error.sys_errno) : error.message;
+  return unreachable(core::code_name(error.code), called(process) + " cannot be reached at " + socket + ": " + why,
+                     advice);
 }
 
 /// The server's "ok":false as a failure.
