@@ -28,6 +28,11 @@ std::string *log_file =
     nullptr;  // absolute; or the socket of the system's log. Never destroyed: there are lines until the very end
 shunt_log_level lowest = SHUNT_LOG_WARNING;
 
+void remember_path(const std::string &path) {
+  if (log_file == nullptr) log_file = new std::string;
+  *log_file = path;
+}
+
 core::GuardedFd open_file() {
   return core::GuardedFd::keep(open(log_file->c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
 }
@@ -100,13 +105,13 @@ void start_log(const Environment &environment) {
   // Before the library's own handlers are made, which it does when its log is set: so this lock is taken after its locks.
   pthread_atfork([] { log_mutex.lock(); }, [] { log_mutex.unlock(); }, [] { log_mutex.unlock(); });
   if (environment.logs_to_syslog) {
-    log_file = new std::string(environment.syslog_socket);
+    remember_path(environment.syslog_socket);
     log_fd = open_syslog();
     if (!log_fd.is_open())
       say(SHUNT_LOG_ERROR, std::string("cannot reach the system's log: ") + strerrordesc_np(errno));
     if (log_fd.is_open()) sink = Sink::syslog;
   } else if (!environment.log_file.empty()) {
-    log_file = new std::string(environment.log_file);
+    remember_path(environment.log_file);
     log_fd = open_file();
     if (!log_fd.is_open())
       say(SHUNT_LOG_ERROR, "cannot open the log " + environment.log_file + ": " + strerrordesc_np(errno));
