@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 
 #include "base/fd.hpp"
 #include "preload/log.hpp"
@@ -111,19 +112,21 @@ TEST(ShimLog, GoesToTheSystemsLogAndFollowsItsDaemon) {
   environment.log_level = SHUNT_LOG_INFO;
   environment.logs_to_syslog = true;
   environment.syslog_socket = folder / "log";
-  {
-    const Daemon daemon(folder / "log");
-    start_log(environment);
-    say(SHUNT_LOG_INFO, "the first");
-    EXPECT_EQ(daemon.line(), "<30>" + kName + "info: the first");  // daemon.info, as syslog.h numbers it
-    say(SHUNT_LOG_ERROR, "the second");
-    EXPECT_EQ(daemon.line(), "<27>" + kName + "error: the second");
-  }
-  say(SHUNT_LOG_ERROR, "to nobody");
+  std::optional<Daemon> daemon(folder / "log");
+  start_log(environment);
+  say(SHUNT_LOG_INFO, "the first");
+  EXPECT_EQ(daemon->line(), "<30>" + kName + "info: the first");  // daemon.info, as syslog.h numbers it
+  say(SHUNT_LOG_ERROR, "the second");
+  EXPECT_EQ(daemon->line(), "<27>" + kName + "error: the second");
 
-  const Daemon next(folder / "log");
+  daemon.emplace(folder / "log");  // started anew between two lines
   say(SHUNT_LOG_WARNING, "the third");
-  EXPECT_EQ(next.line(), "<28>" + kName + "warning: the third");
+  EXPECT_EQ(daemon->line(), "<28>" + kName + "warning: the third");
+  daemon.reset();
+  say(SHUNT_LOG_ERROR, "to nobody");
+  const Daemon next(folder / "log");
+  say(SHUNT_LOG_INFO, "the fourth");
+  EXPECT_EQ(next.line(), "<30>" + kName + "info: the fourth");
 
   for (int k = 0; k < 10'000; ++k) say(SHUNT_LOG_INFO, "more than it takes");
   EXPECT_EQ(next.line(), "<30>" + kName + "info: more than it takes");

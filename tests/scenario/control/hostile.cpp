@@ -65,7 +65,7 @@ class Raw {
   Fd socket_;
 };
 
-// protocol.cpp, decode(): a length not compared with what is there.
+// protocol.cpp: the header's length not compared with what is there. (The fields' lengths: tests/unit/control_test.cpp.)
 TEST(Hostile, MessagesThatAreCutShortAreRefusedWhereverTheyEnd) {
   const Workplace place;
   Served served(place);
