@@ -7,26 +7,11 @@
 
 #include <cerrno>
 
+#include "base/digits.hpp"
 #include "base/fd.hpp"
 
 namespace shunt::core {
 namespace {
-
-/// Takes the digits that `text` begins with. False when there is none.
-bool take_number(std::string_view &text, unsigned base, std::uint64_t &value) {
-  value = 0;
-  std::size_t k = 0;
-  for (; k < text.size(); ++k) {
-    const char c = text[k];
-    const unsigned digit = c >= '0' && c <= '9'                 ? static_cast<unsigned>(c - '0')
-                           : c >= 'a' && c <= 'f' && base == 16 ? static_cast<unsigned>(c - 'a') + 10
-                                                                : base;
-    if (digit >= base) break;
-    value = value * base + digit;
-  }
-  text.remove_prefix(k);
-  return k > 0;
-}
 
 bool take(std::string_view &text, char expected) {
   if (text.empty() || text.front() != expected) return false;
@@ -37,7 +22,7 @@ bool take(std::string_view &text, char expected) {
 /// "00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/dbus-daemon": proc(5).
 bool parse(std::string_view text, MapLine &line) {
   line = MapLine{};
-  if (!take_number(text, 16, line.begin) || !take(text, '-') || !take_number(text, 16, line.end) || !take(text, ' ') ||
+  if (!take_digits(text, 16, line.begin) || !take(text, '-') || !take_digits(text, 16, line.end) || !take(text, ' ') ||
       text.size() < 4 || line.begin >= line.end)
     return false;
   line.protection =
@@ -45,8 +30,8 @@ bool parse(std::string_view text, MapLine &line) {
   line.is_shared = text[3] == 's';
   text.remove_prefix(4);
   std::uint64_t major = 0, minor = 0;
-  if (!take(text, ' ') || !take_number(text, 16, line.offset) || !take(text, ' ') || !take_number(text, 16, major) ||
-      !take(text, ':') || !take_number(text, 16, minor) || !take(text, ' ') || !take_number(text, 10, line.inode))
+  if (!take(text, ' ') || !take_digits(text, 16, line.offset) || !take(text, ' ') || !take_digits(text, 16, major) ||
+      !take(text, ':') || !take_digits(text, 16, minor) || !take(text, ' ') || !take_digits(text, 10, line.inode))
     return true;
   line.device_major = static_cast<std::uint32_t>(major);
   line.device_minor = static_cast<std::uint32_t>(minor);
