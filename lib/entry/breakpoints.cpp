@@ -1,0 +1,191 @@
+#include "entry/breakpoints.hpp"
+
+#include <linux/membarrier.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "arch/native_code.hpp"
+#include "arch/native_context.hpp"
+#include "base/syscalls.hpp"
+
+namespace shunt::core {
+namespace {
+
+using arch::NativeCode;
+using arch::NativeContext;
+
+// ---- the table: read by handlers at any time, written by one thread. A larger one replaces a full one, which is kept, since a
+// handler may be reading it: all of them together take less than twice the last.
+
+struct Site {
+  std::atomic<std::uintptr_t> address, to;
+};
+struct Table {
+  std::size_t capacity;  // a power of two
+  std::size_t used;
+  Site sites[];
+
+  /// Its place, or the free one where it would be.
+  Site &at(std::uintptr_t address) {
+    const std::uint64_t hash = address * 0x9e3779b97f4a7c15;
+    for (std::size_t k = hash >> 32;; ++k) {
+      Site &site = sites[k & (capacity - 1)];
+      const std::uintptr_t found = site.address.load(std::memory_order_acquire);
+      if (found == address || found == 0) return site;
+    }
+  }
+};
+std::atomic<Table *> the_table = nullptr;
+std::atomic<std::uint64_t> hit_count = 0;
+
+bool grow() {
+  Table *const old = the_table.load();
+  const std::size_t capacity = old == nullptr ? 128 : old->capacity * 2;
+  auto *const table = static_cast<Table *>(sys::map_anonymous(sizeof(Table) + capacity * sizeof(Site), false));
+  if (table == nullptr) return false;
+  table->capacity = capacity;
+  for (std::size_t k = 0; old != nullptr && k < old->capacity; ++k) {
+    const std::uintptr_t address = old->sites[k].address.load();
+    if (address == 0) continue;
+    Site &site = table->at(address);
+    site.to.store(old->sites[k].to.load());
+    site.address.store(address);
+    table->used += 1;
+  }
+  the_table.store(table, std::memory_order_release);
+  return true;
+}
+
+// ---- the handler before ours. A late handler may still read the one before that.
+
+constexpr std::size_t kKept = 8;
+struct sigaction kept[kKept];
+std::size_t next_kept = 0;
+std::atomic<struct sigaction *> before_ours = nullptr;
+
+// Contexts with which the handler before ours is being called. It may call ours in turn, because it was installed over it.
+std::atomic<const void *> handed_on[16];
+
+void end_by_default(int signal) {
+  struct sigaction action = {};
+  action.sa_handler = SIG_DFL;
+  sigaction(signal, &action, nullptr);
+  // Delivered when this handler returns at the latest.
+  syscall(SYS_tgkill, syscall(SYS_getpid), syscall(SYS_gettid), signal);
+}
+
+void call(const struct sigaction &action, int signal, siginfo_t *info, void *context) {
+  // What the kernel would have blocked; the context brings the thread's own mask back.
+  sigset_t mask = action.sa_mask;
+  if ((action.sa_flags & SA_NODEFER) == 0) sigaddset(&mask, signal);
+  pthread_sigmask(SIG_BLOCK, &mask, nullptr);
+  if ((action.sa_flags & SA_SIGINFO) != 0)
+    action.sa_sigaction(signal, info, context);
+  else
+    action.sa_handler(signal);
+}
+
+void hand_on(int signal, siginfo_t *info, void *context) {
+  struct sigaction *const before = before_ours.load(std::memory_order_acquire);
+  const bool has_handler = before != nullptr && ((before->sa_flags & SA_SIGINFO) != 0 ||
+                                                 (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN));
+  bool is_second_time = false;
+  for (const auto &one : handed_on) is_second_time = is_second_time || one.load() == context;
+  if (!has_handler || is_second_time) {
+    // Sent by somebody (code <= 0) it can be ignored; raised by an instruction it cannot.
+    const bool ignores = before != nullptr && before->sa_handler == SIG_IGN && info->si_code <= 0;
+    if (!ignores) end_by_default(signal);
+    return;
+  }
+  std::atomic<const void *> *mark = nullptr;
+  for (auto &one : handed_on) {
+    const void *free = nullptr;
+    if (mark == nullptr && one.compare_exchange_strong(free, context)) mark = &one;
+  }
+  const struct sigaction action = *before;
+  if ((action.sa_flags & static_cast<int>(SA_RESETHAND)) != 0) {
+    before->sa_flags = 0;
+    before->sa_handler = SIG_DFL;
+  }
+  call(action, signal, info, context);
+  if (mark != nullptr) mark->store(nullptr);
+}
+
+bool holds_trap(std::uintptr_t site) {
+  const auto *const bytes = reinterpret_cast<const volatile std::uint8_t *>(site);
+  for (std::size_t k = 0; k < sizeof NativeCode::kTrap; ++k)
+    if (bytes[k] != NativeCode::kTrap[k]) return false;
+  return true;
+}
+
+/// Calls nothing before it knows that the trap is not ours: what it called might be the function with the breakpoint.
+void on_trap(int signal, siginfo_t *info, void *context) {
+  const int saved_errno = errno;
+  auto &thread = *static_cast<ucontext_t *>(context);
+  const std::uintptr_t site = NativeContext::pc(thread) - NativeContext::kBehindTrap;
+  Table *const table = the_table.load(std::memory_order_acquire);
+  const Site *const found = table == nullptr || info->si_code <= 0 ? nullptr : &table->at(site);
+  if (found != nullptr && found->address.load(std::memory_order_acquire) == site) {
+    const std::uintptr_t to = found->to.load(std::memory_order_acquire);
+    // The breakpoint that is not there any more: what is there instead is run. A stranger's breakpoint is there still.
+    if (to != 0 || !holds_trap(site)) {
+      hit_count.fetch_add(1, std::memory_order_relaxed);
+      NativeContext::set_pc(thread, to != 0 ? to : site);
+      return;
+    }
+  }
+  hand_on(signal, info, context);
+  errno = saved_errno;
+}
+
+}  // namespace
+
+bool Breakpoints::install() {
+  struct sigaction present = {};
+  if (sigaction(SIGTRAP, nullptr, &present) != 0) return false;
+  if ((present.sa_flags & SA_SIGINFO) != 0 && present.sa_sigaction == on_trap) return true;
+  struct sigaction &place = kept[next_kept++ % kKept];
+  place = present;
+  before_ours.store(&place, std::memory_order_release);
+  struct sigaction ours = {};
+  ours.sa_sigaction = on_trap;
+  // Never blocked while it runs: the handler before ours may call a function that has a breakpoint.
+  ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART | SA_ONSTACK;
+  const bool has_handler =
+      (present.sa_flags & SA_SIGINFO) != 0 || (present.sa_handler != SIG_DFL && present.sa_handler != SIG_IGN);
+  if (has_handler) ours.sa_flags = SA_SIGINFO | SA_NODEFER | (present.sa_flags & (SA_RESTART | SA_ONSTACK));
+  return sigaction(SIGTRAP, &ours, nullptr) == 0;
+}
+
+bool Breakpoints::add(std::uintptr_t site) {
+  Table *table = the_table.load();
+  if (table == nullptr || table->used * 2 >= table->capacity) {
+    if (!grow()) return false;
+    table = the_table.load();
+  }
+  Site &place = table->at(site);
+  if (place.address.load() == site) return true;
+  place.address.store(site, std::memory_order_release);
+  table->used += 1;
+  return true;
+}
+
+void Breakpoints::lead(std::uintptr_t site, std::uintptr_t to) {
+  Site &place = the_table.load()->at(site);
+  place.to.store(to, std::memory_order_release);
+}
+
+std::uint64_t Breakpoints::hits() { return hit_count.load(std::memory_order_relaxed); }
+
+bool synchronise_cores() {
+  const auto barrier = [](int command) { return syscall(SYS_membarrier, command, 0, 0) == 0; };
+  if (barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)) return true;
+  return barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE) &&
+         barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE);
+}
+
+}  // namespace shunt::core
