@@ -40,7 +40,7 @@ struct Table {
   }
 };
 std::atomic<Table *> the_table = nullptr;
-std::atomic<std::uint64_t> hit_count = 0;
+std::atomic<std::uint64_t> hit_count = 0, lead_count = 0;
 
 bool grow() {
   Table *const old = the_table.load();
@@ -122,6 +122,19 @@ bool holds_trap(std::uintptr_t site) {
   return true;
 }
 
+/// Where the thread goes on. A breakpoint that is not there any more was ours: what is there instead is run. One that is there, but
+/// leads nowhere, is a stranger's, if that was so at one moment: lead() is called before our breakpoint comes and after it went.
+bool is_ours(const Site &place, std::uintptr_t site, std::uintptr_t &to) {
+  for (;;) {
+    const std::uint64_t before = lead_count.load();
+    to = place.to.load();
+    if (to != 0) return true;
+    to = site;
+    if (!holds_trap(site)) return true;
+    if (lead_count.load() == before) return false;
+  }
+}
+
 /// Calls nothing before it knows that the trap is not ours: what it called might be the function with the breakpoint.
 void on_trap(int signal, siginfo_t *info, void *context) {
   const int saved_errno = errno;
@@ -130,11 +143,10 @@ void on_trap(int signal, siginfo_t *info, void *context) {
   Table *const table = the_table.load(std::memory_order_acquire);
   const Site *const found = table == nullptr || info->si_code <= 0 ? nullptr : &table->at(site);
   if (found != nullptr && found->address.load(std::memory_order_acquire) == site) {
-    const std::uintptr_t to = found->to.load(std::memory_order_acquire);
-    // The breakpoint that is not there any more: what is there instead is run. A stranger's breakpoint is there still.
-    if (to != 0 || !holds_trap(site)) {
+    std::uintptr_t to = 0;
+    if (is_ours(*found, site, to)) {
       hit_count.fetch_add(1, std::memory_order_relaxed);
-      NativeContext::set_pc(thread, to != 0 ? to : site);
+      NativeContext::set_pc(thread, to);
       return;
     }
   }
@@ -175,8 +187,10 @@ bool Breakpoints::add(std::uintptr_t site) {
 }
 
 void Breakpoints::lead(std::uintptr_t site, std::uintptr_t to) {
-  Site &place = the_table.load()->at(site);
-  place.to.store(to, std::memory_order_release);
+  Table *const table = the_table.load();
+  lead_count.fetch_add(1);
+  table->at(site).to.store(to);
+  lead_count.fetch_add(1);
 }
 
 std::uint64_t Breakpoints::hits() { return hit_count.load(std::memory_order_relaxed); }
