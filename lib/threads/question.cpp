@@ -102,9 +102,12 @@ bool make_board() {
   return true;
 }
 
-void wait_for_answers(std::uint32_t seen) {
+/// False when none came.
+bool wait_for_answers(std::uint32_t seen) {
   const timespec at_most = {0, 1'000'000};  // who falls asleep or ends does not answer
-  syscall(SYS_futex, &the_board.load()->answers, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &at_most, nullptr, 0);
+  const long woken =
+      syscall(SYS_futex, &the_board.load()->answers, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &at_most, nullptr, 0);
+  return woken == 0 || errno != ETIMEDOUT;
 }
 
 bool lives(int id) { return syscall(SYS_tgkill, syscall(SYS_getpid), id, 0) == 0 || errno != ESRCH; }
@@ -206,7 +209,7 @@ bool Question::ask(std::span<const CodeRange> some, std::uintptr_t own_sp, std::
   for (Record &record : board.records) record.state.store(free_for_use);
   board.generation.fetch_add(1);
 
-  bool has_everybody = false;
+  bool has_everybody = false, is_overdue = false;
   for (;;) {
     const std::uint32_t seen = board.answers.load();
     // No handler looks at the stacks while none was asked: then they can be read anew.
@@ -218,7 +221,8 @@ bool Question::ask(std::span<const CodeRange> some, std::uintptr_t own_sp, std::
       if (thread.has_passed) continue;
       if (thread.record >= 0) take_answer(thread, passing);
       if (thread.has_passed) continue;
-      if (thread.record < 0 && has_stacks) {
+      // A thread that was asked and has not answered may be asleep by now, with the signal blocked.
+      if (has_stacks && (thread.record < 0 || is_overdue)) {
         if (thread.id == sys::thread_id())
           ask_self(thread, ranges, own_sp);
         else
@@ -229,7 +233,7 @@ bool Question::ask(std::span<const CodeRange> some, std::uintptr_t own_sp, std::
       obstacle = {thread.id, thread.at, thread.why};
     }
     if (has_everybody || now_ns() >= deadline) break;
-    wait_for_answers(seen);
+    is_overdue = !wait_for_answers(seen);
   }
 
   // From here on nobody begins to answer; who is answering is waited for, since the ranges go away.
@@ -302,9 +306,10 @@ void Question::look_at(Thread &thread, const CodeRanges &ranges, Passing &passin
 }
 
 void Question::send(Thread &thread) {
+  if (thread.record >= 0) return;
+  // Looked at only where somebody blocked it from the start: our own handlers block it for a moment.
   std::uint64_t mask = 0;
-  if (!blocked_signals(thread.id, mask)) return;
-  if (blocks(mask, signal_)) {
+  if (blocks(blocked_by_some_, signal_) && blocked_signals(thread.id, mask) && blocks(mask, signal_)) {
     thread.why = "blocks all signals that it could be asked with, and was not seen asleep outside";
     return;
   }

@@ -85,7 +85,7 @@ inline shunt::core::EntryTarget target_of(std::uintptr_t function, std::size_t s
   return target;
 }
 
-constexpr std::uint64_t kSoon = 50'000'000, kPatient = 3'000'000'000;  // how long threads are waited for
+constexpr std::uint64_t kSoon = 50'000'000, kPatient = 30'000'000'000;  // how long threads are waited for
 
 /// One function, prepared.
 struct Redirected {

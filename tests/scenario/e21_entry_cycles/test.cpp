@@ -75,7 +75,10 @@ class EntryCycles : public testing::Test {
     std::vector<std::thread> threads;
     for (std::size_t k = 0; k < callers; ++k)
       threads.emplace_back([this, k] {
-        while (!stop_) call_all(k);
+        while (!stop_) {
+          for (int n = 0; n < 32; ++n) call_all(k);
+          if (k % 2 == 0) sched_yield();  // the others are interrupted anywhere
+        }
       });
     for (std::size_t k = 0; k < starters; ++k)
       threads.emplace_back([this, k] {
@@ -104,7 +107,6 @@ class EntryCycles : public testing::Test {
       if (answer != 1 && answer != 2 && answer != 3) ++wrong_;
     }
     calls_ += 64;
-    sched_yield();  // whoever is waited for gets its turn soon
   }
 
   void cycle(long count) {
