@@ -346,21 +346,34 @@ TEST_F(EntryTest, AThreadInAHandlerThatWillReturnBetweenTheBytesIsRefused) {
 // ---- e26: a call or a system call among the first bytes, with a thread in it
 
 TEST_F(EntryTest, AThreadInADisplacedSystemCallIsMoved) {
-  // xor eax, eax; syscall; mov rax, rax; ret: read()
-  const std::uintptr_t function = pages_.put(0x100, {0x31, 0xc0, 0x0f, 0x05, 0x48, 0x89, 0xc0, 0xc3});
-  Redirected redirected(entries_, target_of(function, 8));
-  Pipe pipe;
-  char byte = 0;
-  long answer = 0;
-  Thread reader([&] { answer = reinterpret_cast<long (*)(int, char *, long)>(function)(pipe.in(), &byte, 1); });
-  reader.wait_until_asleep_in(SYS_read);
-  EXPECT_TRUE(redirected.lead(new_function_)) << redirected.problem.message;
-  EXPECT_EQ(redirected.report.passing.moved, 1U);
-  EXPECT_EQ(call(function), 2);
-  pipe.let_go();
-  reader.join();
-  EXPECT_EQ(answer, 1);
-  EXPECT_EQ(byte, 'x');
+  struct sigaction action = {}, before = {};
+  action.sa_handler = [](int) {};
+  action.sa_flags = SA_RESTART;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  const Bytes codes[] = {
+      {0x31, 0xc0, 0x0f, 0x05, 0x48, 0x89, 0xc0, 0xc3},  // xor eax, eax; syscall; mov rax, rax; ret: read()
+      {0x31, 0xc0, 0x90, 0x0f, 0x05, 0xc3},  // its last byte is the jump's last: it is begun again in the middle
+  };
+  std::size_t place = 0;
+  for (const Bytes &code : codes) {
+    const std::uintptr_t function = pages_.put(place += 0x100, code);
+    Redirected redirected(entries_, target_of(function, code.size()));
+    Pipe pipe;
+    char byte = 0;
+    long answer = 0;
+    Thread reader([&] { answer = reinterpret_cast<long (*)(int, char *, long)>(function)(pipe.in(), &byte, 1); });
+    reader.wait_until_asleep_in(SYS_read);
+    EXPECT_TRUE(redirected.lead(new_function_)) << redirected.problem.message;
+    EXPECT_EQ(redirected.report.passing.moved, 1U);
+    EXPECT_EQ(call(function), 2);
+    EXPECT_EQ(syscall(SYS_tgkill, getpid(), reader.id(), SIGUSR1), 0);
+    pipe.let_go();
+    reader.join();
+    EXPECT_EQ(answer, 1);
+    EXPECT_EQ(byte, 'x');
+    EXPECT_TRUE(redirected.lead(0));
+  }
+  sigaction(SIGUSR1, &before, nullptr);
 }
 
 Pipe *callee_pipe = nullptr;

@@ -88,7 +88,17 @@ TEST(Standing, TellsWhoSleepsAndWhoIsGone) {
     EXPECT_EQ(first.switches, second.switches);
   }
   EXPECT_EQ(standing_of(id).doing, Standing::Doing::gone);
-  EXPECT_EQ(standing_of(sys::thread_id()).doing, Standing::Doing::running);
+  std::atomic<bool> stop = false;
+  std::atomic<int> runner_id = 0;
+  std::thread runner([&] {
+    runner_id = sys::thread_id();
+    while (!stop) {
+    }
+  });
+  while (runner_id == 0) sched_yield();
+  EXPECT_EQ(standing_of(runner_id).doing, Standing::Doing::running);
+  stop = true;
+  runner.join();
 }
 
 TEST(Standing, TellsWhichSignalsAreBlocked) {
