@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 
@@ -60,15 +61,19 @@ bool grow() {
   return true;
 }
 
-// ---- the handler before ours. A late handler may still read the one before that.
+// ---- the handlers before ours, the last ones. A late handler of ours may still read one that is older.
 
 constexpr std::size_t kKept = 8;
 struct sigaction kept[kKept];
-std::size_t next_kept = 0;
-std::atomic<struct sigaction *> before_ours = nullptr;
+std::atomic<std::size_t> kept_count = 0;
 
-// Contexts with which the handler before ours is being called. It may call ours in turn, because it was installed over it.
+// Contexts with which a handler before ours is being called. It may call ours in turn, because it was installed over it; then the
+// one before that is meant.
 std::atomic<const void *> handed_on[16];
+
+bool has_handler(const struct sigaction &action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
+}
 
 void end_by_default(int signal) {
   struct sigaction action = {};
@@ -91,12 +96,11 @@ void call(const struct sigaction &action, int signal, siginfo_t *info, void *con
 }
 
 void hand_on(int signal, siginfo_t *info, void *context) {
-  struct sigaction *const before = before_ours.load(std::memory_order_acquire);
-  const bool has_handler = before != nullptr && ((before->sa_flags & SA_SIGINFO) != 0 ||
-                                                 (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN));
-  bool is_second_time = false;
-  for (const auto &one : handed_on) is_second_time = is_second_time || one.load() == context;
-  if (!has_handler || is_second_time) {
+  std::size_t depth = 0;
+  for (const auto &one : handed_on) depth += one.load() == context ? 1 : 0;
+  const std::size_t count = kept_count.load(std::memory_order_acquire);
+  struct sigaction *const before = depth < std::min(count, kKept) ? &kept[(count - 1 - depth) % kKept] : nullptr;
+  if (before == nullptr || !has_handler(*before)) {
     // Sent by somebody (code <= 0) it can be ignored; raised by an instruction it cannot.
     const bool ignores = before != nullptr && before->sa_handler == SIG_IGN && info->si_code <= 0;
     if (!ignores) end_by_default(signal);
@@ -161,9 +165,8 @@ bool Breakpoints::install() {
   struct sigaction present = {};
   if (sigaction(SIGTRAP, nullptr, &present) != 0) return false;
   if ((present.sa_flags & SA_SIGINFO) != 0 && present.sa_sigaction == on_trap) return true;
-  struct sigaction &place = kept[next_kept++ % kKept];
-  place = present;
-  before_ours.store(&place, std::memory_order_release);
+  kept[kept_count.load() % kKept] = present;
+  kept_count.fetch_add(1, std::memory_order_release);
   struct sigaction ours = {};
   ours.sa_sigaction = on_trap;
   // Who is asked (threads/question.hpp) while it is in here would seem to return behind the breakpoint: it answers on its way out.
@@ -171,9 +174,7 @@ bool Breakpoints::install() {
   for (const int fault : {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE}) sigdelset(&ours.sa_mask, fault);
   // SIGTRAP itself is never blocked while it runs: the handler before ours may call a function that has a breakpoint.
   ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART | SA_ONSTACK;
-  const bool has_handler =
-      (present.sa_flags & SA_SIGINFO) != 0 || (present.sa_handler != SIG_DFL && present.sa_handler != SIG_IGN);
-  if (has_handler) ours.sa_flags = SA_SIGINFO | SA_NODEFER | (present.sa_flags & (SA_RESTART | SA_ONSTACK));
+  if (has_handler(present)) ours.sa_flags = SA_SIGINFO | SA_NODEFER | (present.sa_flags & (SA_RESTART | SA_ONSTACK));
   return sigaction(SIGTRAP, &ours, nullptr) == 0;
 }
 
