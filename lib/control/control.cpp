@@ -160,7 +160,6 @@ bool Control::start_thread(bool is_child) {
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   sigset_t all, before;
   sigfillset(&all);
-  sigdelset(&all, SIGTRAP);  // it may call a function whose entry is changed at that moment (entry/breakpoints.hpp)
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t thread;
   const int failed = pthread_create(&thread, &attributes, is_child ? &run_in_child : &run_in_parent, nullptr);
