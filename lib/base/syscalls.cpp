@@ -2,7 +2,6 @@
 
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,21 +20,21 @@ void order_mappings() {
 
 void *map_anonymous(std::size_t size, bool populate) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | (populate ? MAP_POPULATE : 0);
-  const long address = syscall(SYS_mmap, nullptr, size, PROT_READ | PROT_WRITE, flags, -1, 0L);
+  const long address = call(SYS_mmap, nullptr, size, PROT_READ | PROT_WRITE, flags, -1, 0L);
   order_mappings();
   return address == -1 ? nullptr : reinterpret_cast<void *>(address);
 }
 
 void *remap(void *address, std::size_t old_size, std::size_t new_size) {
   order_mappings();  // it gives an address back and gets another
-  const long moved = syscall(SYS_mremap, address, old_size, new_size, MREMAP_MAYMOVE);
+  const long moved = call(SYS_mremap, address, old_size, new_size, MREMAP_MAYMOVE);
   order_mappings();
   return moved == -1 ? nullptr : reinterpret_cast<void *>(moved);
 }
 
 void unmap(void *address, std::size_t size) {
   order_mappings();
-  syscall(SYS_munmap, address, size);
+  call(SYS_munmap, address, size);
 }
 
 namespace {
@@ -70,23 +69,23 @@ void give_pages(void *address, std::size_t size) {
 }
 
 std::intptr_t map(std::uintptr_t address, std::size_t size, int protection, int flags, int fd, std::size_t offset) {
-  const long mapped = syscall(SYS_mmap, address, size, protection, flags, fd, offset);
+  const long mapped = call(SYS_mmap, address, size, protection, flags, fd, offset);
   return mapped == -1 ? -errno : mapped;
 }
 
 int memory_file(const char *name) {
   // Nobody executes the file, and where vm.memfd_noexec is set no other may be made. Kernels before 6.3 do not know the flag.
   constexpr unsigned kNotExecuted = 8;  // MFD_NOEXEC_SEAL
-  long fd = syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING | kNotExecuted);
-  if (fd == -1 && errno == EINVAL) fd = syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  long fd = call(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING | kNotExecuted);
+  if (fd == -1 && errno == EINVAL) fd = call(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
   return fd == -1 ? -errno : static_cast<int>(fd);
 }
 
 int protect(std::uintptr_t address, std::size_t size, int protection) {
-  return syscall(SYS_mprotect, address, size, protection) == 0 ? 0 : -errno;
+  return call(SYS_mprotect, address, size, protection) == 0 ? 0 : -errno;
 }
 
-int thread_id() { return static_cast<int>(syscall(SYS_gettid)); }
+int thread_id() { return static_cast<int>(call(SYS_gettid)); }
 
 std::size_t page_size() {
   static const std::size_t size = getauxval(AT_PAGESZ);

@@ -1,12 +1,31 @@
 // syscalls.hpp: the system calls that the engine makes while it changes memory, made through syscall(2) and never through
 // mmap(), mprotect() and so on: those are functions that users redirect, and where shunt is linked statically into the
-// program, its own slots for them are the program's slots. They return -errno on failure, as the kernel does.
+// program, its own slots for them are the program's slots. But for call() they return -errno on failure, as
+// the kernel does.
 #pragma once
+
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace shunt::core::sys {
+
+/// syscall(2), with each argument as wide as a register. The function itself is variadic, and the sixth argument of a call goes
+/// over the stack, where the upper half of an int's word is whatever lay there before: clang leaves it, g++ does not.
+/// -1 and errno on failure.
+template <typename... Arguments>
+long call(long number, Arguments... arguments) {
+  const auto word = [](auto argument) {
+    if constexpr (std::is_integral_v<decltype(argument)>)
+      return static_cast<long>(argument);
+    else
+      return reinterpret_cast<long>(argument);
+  };
+  return ::syscall(number, word(arguments)...);
+}
 
 /// Anonymous private memory, readable and writable. NULL when there is none. `populate`: have the pages now, in one go.
 void *map_anonymous(std::size_t size, bool populate);

@@ -2,7 +2,6 @@
 
 #include <linux/membarrier.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -80,7 +79,7 @@ void end_by_default(int signal) {
   action.sa_handler = SIG_DFL;
   sigaction(signal, &action, nullptr);
   // Delivered when this handler returns at the latest.
-  syscall(SYS_tgkill, syscall(SYS_getpid), syscall(SYS_gettid), signal);
+  sys::call(SYS_tgkill, sys::call(SYS_getpid), sys::call(SYS_gettid), signal);
 }
 
 void call(const struct sigaction &action, int signal, siginfo_t *info, void *context) {
@@ -201,7 +200,7 @@ void Breakpoints::lead(std::uintptr_t site, std::uintptr_t to) {
 std::uint64_t Breakpoints::hits() { return hit_count.load(std::memory_order_relaxed); }
 
 bool synchronise_cores() {
-  const auto barrier = [](int command) { return syscall(SYS_membarrier, command, 0, 0) == 0; };
+  const auto barrier = [](int command) { return sys::call(SYS_membarrier, command, 0, 0) == 0; };
   if (barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)) return true;
   return barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE) &&
          barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE);

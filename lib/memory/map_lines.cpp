@@ -2,13 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 #include "base/digits.hpp"
 #include "base/fd.hpp"
+#include "base/syscalls.hpp"
 
 namespace shunt::core {
 namespace {
@@ -45,13 +45,13 @@ bool parse(std::string_view text, MapLine &line) {
 
 int read_map_text(PageVector<char> &text) {
   // Raw: open() and read() are functions that users redirect.
-  const Fd file(static_cast<int>(syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC)));
+  const Fd file(static_cast<int>(sys::call(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC)));
   if (!file.is_open()) return -errno;
   text.clear();
   if (!text.reserve(std::size_t{64} << 10)) return -ENOMEM;
   for (;;) {
     if (text.size() == text.capacity() && !text.reserve(text.size() * 2)) return -ENOMEM;
-    const long got = syscall(SYS_read, file.get(), text.data() + text.size(), text.capacity() - text.size());
+    const long got = sys::call(SYS_read, file.get(), text.data() + text.size(), text.capacity() - text.size());
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return -errno;
     if (got == 0) return 0;

@@ -1,7 +1,6 @@
 #include "memory/near_memory.hpp"
 
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <cstring>
 
 #include "base/fd.hpp"
+#include "base/syscalls.hpp"
 
 namespace shunt::core {
 namespace {
@@ -129,7 +129,7 @@ int NearMemory::map_traps(std::uintptr_t address) const {
   std::uint8_t traps[4096];
   for (std::size_t k = 0; k < sizeof traps; ++k) traps[k] = trap_[k % trap_.size()];
   for (std::size_t at = 0; at < kBlock; at += sizeof traps)
-    if (syscall(SYS_pwrite64, file.get(), traps, sizeof traps, at) != static_cast<long>(sizeof traps)) return -ENOMEM;
+    if (sys::call(SYS_pwrite64, file.get(), traps, sizeof traps, at) != static_cast<long>(sizeof traps)) return -ENOMEM;
   const std::intptr_t mapped =
       sys::map(address, kBlock, PROT_READ | PROT_EXEC, MAP_PRIVATE | kNotOverAnything, file.get(), 0);
   if (mapped < 0) return static_cast<int>(mapped);

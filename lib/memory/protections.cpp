@@ -3,12 +3,12 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "base/syscalls.hpp"
 #include "memory/map_lines.hpp"
 
 namespace shunt::core {
@@ -36,7 +36,7 @@ bool parse_maps(const char *text, std::size_t size, PageVector<Mapping> &mapping
 int Protections::at(std::uintptr_t address, Mapping &mapping) {
   if (!maps_.is_open()) {
     // Raw: open() is a function that users redirect.
-    maps_ = Fd(static_cast<int>(syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC)));
+    maps_ = Fd(static_cast<int>(sys::call(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC)));
     if (!maps_.is_open()) return -errno;
   }
   if (ask_ == Ask::kernel) {
@@ -57,7 +57,7 @@ int Protections::query(std::uintptr_t address, Mapping &mapping) {
   ProcmapQuery query{};
   query.size = sizeof query;
   query.query_addr = address;
-  if (syscall(SYS_ioctl, maps_.get(), kProcmapQuery, &query) != 0) return -errno;
+  if (sys::call(SYS_ioctl, maps_.get(), kProcmapQuery, &query) != 0) return -errno;
   mapping = {query.vma_start, query.vma_end,
              ((query.vma_flags & kReadable) != 0 ? PROT_READ : 0) |
                  ((query.vma_flags & kWritable) != 0 ? PROT_WRITE : 0) |
@@ -71,7 +71,7 @@ int Protections::read_all() {
   if (!text.reserve(std::size_t{256} << 10)) return -ENOMEM;
   for (;;) {
     if (filled == text.capacity() && !text.reserve(filled * 2)) return -ENOMEM;
-    const long got = syscall(SYS_read, maps_.get(), text.data() + filled, text.capacity() - filled);
+    const long got = sys::call(SYS_read, maps_.get(), text.data() + filled, text.capacity() - filled);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return -errno;
     if (got == 0) break;

@@ -4,7 +4,6 @@
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include <cstring>
 
 #include "base/fd.hpp"
+#include "base/syscalls.hpp"
 
 namespace shunt::core {
 namespace {
@@ -21,7 +21,7 @@ constexpr int kSeals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 bool write_all(int fd, const void *from, std::size_t size, std::size_t offset) {
   const auto *bytes = static_cast<const char *>(from);
   while (size > 0) {
-    const long written = syscall(SYS_pwrite64, fd, bytes, size, offset);
+    const long written = sys::call(SYS_pwrite64, fd, bytes, size, offset);
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) return false;
     bytes += written;
@@ -35,7 +35,7 @@ bool write_all(int fd, const void *from, std::size_t size, std::size_t offset) {
 bool holds_memory(int fd, std::size_t offset, std::uintptr_t address, std::size_t size) {
   char buffer[2048];
   while (size > 0) {
-    const long got = syscall(SYS_pread64, fd, buffer, std::min(size, sizeof buffer), offset);
+    const long got = sys::call(SYS_pread64, fd, buffer, std::min(size, sizeof buffer), offset);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0 || std::memcmp(buffer, reinterpret_cast<const void *>(address), static_cast<std::size_t>(got)) != 0)
       return false;
@@ -52,7 +52,7 @@ Fd open_named(const MapLine &line, struct stat &status) {
   if (line.inode == 0 || line.name.size() >= sizeof name) return {};
   std::memcpy(name, line.name.data(), line.name.size());
   name[line.name.size()] = '\0';
-  Fd file(static_cast<int>(syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK)));
+  Fd file(static_cast<int>(sys::call(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK)));
   if (file.is_open() && fstat(file.get(), &status) != 0) return {};
   return file;
 }
@@ -159,7 +159,7 @@ bool TextFlip::copy(Run &run, std::span<const TextChange> changes, Problem &prob
   }
   if (!written) refuse(problem, Code::out_of_memory, first, ENOMEM, "no memory for a copy of its page");
   // Nobody changes it from here on, whoever finds the descriptor.
-  if (written) syscall(SYS_fcntl, run.copies, F_ADD_SEALS, kSeals);
+  if (written) sys::call(SYS_fcntl, run.copies, F_ADD_SEALS, kSeals);
   return written;
 }
 

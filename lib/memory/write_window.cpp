@@ -2,11 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+
+#include "base/syscalls.hpp"
 
 namespace shunt::core {
 namespace {
@@ -88,9 +89,9 @@ bool WriteWindows::close() {
 }
 
 bool write_through_kernel(std::uintptr_t address, std::uintptr_t value) {
-  const Fd memory(static_cast<int>(syscall(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC)));
+  const Fd memory(static_cast<int>(sys::call(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC)));
   return memory.is_open() &&
-         syscall(SYS_pwrite64, memory.get(), &value, sizeof value, address) == static_cast<long>(sizeof value);
+         sys::call(SYS_pwrite64, memory.get(), &value, sizeof value, address) == static_cast<long>(sizeof value);
 }
 
 }  // namespace shunt::core

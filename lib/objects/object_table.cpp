@@ -2,12 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/auxv.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 
 #include "base/glob.hpp"
+#include "base/syscalls.hpp"
 
 namespace shunt::core {
 namespace {
@@ -159,7 +159,7 @@ bool ObjectTable::add(const Raw &raw, bool is_first, Problem &problem) {
 
 const char *ObjectTable::executable_path() {
   char path[4096];
-  const long size = syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1);
+  const long size = sys::call(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - 1);
   path[size > 0 ? size : 0] = '\0';
   return names_.intern(size > 0 ? path : "(executable)");
 }

@@ -1,7 +1,6 @@
 #include "threads/question.hpp"
 
 #include <linux/futex.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include <cstring>
 
 #include "arch/native_context.hpp"
+#include "base/syscalls.hpp"
 
 namespace shunt::core {
 namespace {
@@ -69,7 +69,7 @@ std::uint32_t check(const Board &board, Record &record, ucontext_t &context) {
 }
 
 void wake(std::atomic<std::uint32_t> &word) {
-  syscall(SYS_futex, &word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, nullptr, nullptr, 0);
+  sys::call(SYS_futex, &word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, nullptr, nullptr, 0);
 }
 
 void on_question(int, siginfo_t *info, void *context) {
@@ -106,11 +106,11 @@ bool make_board() {
 bool wait_for_answers(std::uint32_t seen) {
   const timespec at_most = {0, 1'000'000};  // who falls asleep or ends does not answer
   const long woken =
-      syscall(SYS_futex, &the_board.load()->answers, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &at_most, nullptr, 0);
+      sys::call(SYS_futex, &the_board.load()->answers, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &at_most, nullptr, 0);
   return woken == 0 || errno != ETIMEDOUT;
 }
 
-bool lives(int id) { return syscall(SYS_tgkill, syscall(SYS_getpid), id, 0) == 0 || errno != ESRCH; }
+bool lives(int id) { return sys::call(SYS_tgkill, sys::call(SYS_getpid), id, 0) == 0 || errno != ESRCH; }
 
 }  // namespace
 
@@ -238,7 +238,7 @@ bool Question::ask(std::span<const CodeRange> some, std::uintptr_t own_sp, std::
 
   // From here on nobody begins to answer; who is answering is waited for, since the ranges go away.
   board.generation.fetch_add(1);
-  while (board.inside.load() != 0) syscall(SYS_sched_yield);
+  while (board.inside.load() != 0) sys::call(SYS_sched_yield);
   for (Thread &thread : threads_)
     if (!thread.has_passed && thread.record >= 0) take_answer(thread, passing);
   return has_everybody;
@@ -320,11 +320,11 @@ void Question::send(Thread &thread) {
     siginfo_t info = {};
     info.si_signo = signal_;
     info.si_code = SI_QUEUE;
-    info.si_pid = static_cast<pid_t>(syscall(SYS_getpid));
+    info.si_pid = static_cast<pid_t>(sys::call(SYS_getpid));
     info.si_uid = getuid();
     info.si_value.sival_ptr = reinterpret_cast<void *>(board.generation.load() * Board::kRecords + k);
     thread.why = "does not answer";
-    if (syscall(SYS_rt_tgsigqueueinfo, info.si_pid, thread.id, signal_, &info) == 0) {
+    if (sys::call(SYS_rt_tgsigqueueinfo, info.si_pid, thread.id, signal_, &info) == 0) {
       thread.record = static_cast<int>(k);
     } else {
       thread.has_passed = errno == ESRCH;

@@ -1,10 +1,10 @@
 #include "threads/stacks.hpp"
 
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/syscalls.hpp"
 #include "memory/map_lines.hpp"
 
 namespace shunt::core {
@@ -38,7 +38,7 @@ Scan scan_stack(const CodeRanges &ranges, std::uintptr_t sp, std::uintptr_t end,
   for (std::uintptr_t at = (sp + kWord - 1) / kWord * kWord; at < end;) {
     const iovec to = {buffer.data(), std::min(buffer.size_bytes(), end - at)};
     const iovec from = {reinterpret_cast<void *>(at), to.iov_len};
-    const long got = syscall(SYS_process_vm_readv, syscall(SYS_getpid), &to, 1, &from, 1, 0);
+    const long got = sys::call(SYS_process_vm_readv, sys::call(SYS_getpid), &to, 1, &from, 1, 0);
     // The end of the mapping has come nearer; what was there is nobody's stack any more.
     if (got <= 0) return at > sp + kWord ? Scan::clean : Scan::failed;
     const std::size_t words = static_cast<std::size_t>(got) / kWord;

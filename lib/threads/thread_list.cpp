@@ -1,7 +1,6 @@
 #include "threads/thread_list.hpp"
 
 #include <fcntl.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 
 #include "base/digits.hpp"
 #include "base/fd.hpp"
+#include "base/syscalls.hpp"
 #include "threads/small_file.hpp"
 
 namespace shunt::core {
@@ -32,13 +32,13 @@ std::size_t count_threads() {
   return count;
 }
 
-bool lives(int id) { return syscall(SYS_tgkill, syscall(SYS_getpid), id, 0) == 0 || errno != ESRCH; }
+bool lives(int id) { return sys::call(SYS_tgkill, sys::call(SYS_getpid), id, 0) == 0 || errno != ESRCH; }
 
 }  // namespace
 
 std::uint64_t now_ns() {
   timespec now = {};
-  syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
@@ -57,11 +57,11 @@ ThreadList::Outcome ThreadList::read(std::uint64_t deadline) {
 
 ThreadList::Outcome ThreadList::add_pass() {
   const Fd folder(
-      static_cast<int>(syscall(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
+      static_cast<int>(sys::call(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
   if (!folder.is_open()) return Outcome::no_proc;
   alignas(8) char entries[4096];
   for (;;) {
-    const long got = syscall(SYS_getdents64, folder.get(), entries, sizeof entries);
+    const long got = sys::call(SYS_getdents64, folder.get(), entries, sizeof entries);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return Outcome::no_proc;
     if (got == 0) return Outcome::complete;
