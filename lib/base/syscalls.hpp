@@ -18,7 +18,7 @@ namespace shunt::core::sys {
 /// -1 and errno on failure.
 template <typename... Arguments>
 long call(long number, Arguments... arguments) {
-  const auto word = [](auto argument) {
+  [[maybe_unused]] const auto word = [](auto argument) {  // a call without arguments needs none
     if constexpr (std::is_integral_v<decltype(argument)>)
       return static_cast<long>(argument);
     else
