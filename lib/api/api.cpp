@@ -217,8 +217,12 @@ shunt_code plan_slot(const shunt_plan *plan, size_t k, shunt_slot_info *info) {
   const shunt::core::Slot &slot = list.slots[k];
   const auto span = std::find_if(list.spans.begin(), list.spans.end(),
                                  [&](const shunt::core::Span &one) { return k < one.first + std::size_t{one.count}; });
-  *info = {span->path,        shunt::core::arch::kind_name(slot.kind), span->base + slot.where,
-           made.before(slot), slot.redirect,                           slot.is_lazy ? 1 : 0};
+  *info = {span->path,
+           shunt::core::arch::kind_name(slot.kind),
+           span->base + slot.where,
+           made.before(slot),
+           slot.redirect,
+           slot.is_lazy ? 1 : 0};
   return SHUNT_OK;
 }
 
@@ -281,14 +285,8 @@ shunt_code patch_load(const char *path, const shunt_patch_options *options, shun
   return guarded(error, [&] {
     if (path == nullptr) return missing(error, "the path of the patch");
     const shunt::core::Fd fd(open(path, O_RDONLY | O_CLOEXEC));
-    if (!fd.is_open()) {
-      const int number = errno;
-      Error failed =
-          make_error(Code::patch_unreadable, "%s cannot be opened: %s", path, shunt::core::errno_text(number).c_str());
-      failed.object = path;
-      failed.sys_errno = number;
-      return fail(error, std::move(failed));
-    }
+    if (!fd.is_open())
+      return fail(error, shunt::core::file_error(Code::patch_unreadable, path, "cannot be opened", errno));
     return patch_load_fd(fd.get(), path, options, patch, error);
   });
 }

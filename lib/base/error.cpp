@@ -50,6 +50,13 @@ Error make_error(Code code, const char *format, ...) {
   return error;
 }
 
+Error file_error(Code code, const std::string &path, const char *what, int number) {
+  Error error = make_error(code, "%s %s: %s", path.c_str(), what, errno_text(number).c_str());
+  error.object = path;
+  error.sys_errno = number;
+  return error;
+}
+
 void Problem::set(Code what, const char *format, ...) {
   if (code != Code::ok) return;
   code = what;

@@ -34,6 +34,10 @@ struct Error {
 /// Makes an error; the message is formatted as printf does.
 [[gnu::format(printf, 2, 3)]] Error make_error(Code code, const char *format, ...);
 
+/// What could not be done with a file, a folder or a socket's path, and the errno that said so: "fix.so cannot be opened: No such
+/// file or directory (ENOENT)".
+Error file_error(Code code, const std::string &path, const char *what, int number);
+
 /// "Permission denied (EACCES)": thread-safe, never NULL.
 std::string errno_text(int number);
 

@@ -66,9 +66,7 @@ void apply_at_start(const std::string &path) {
   if (fd.is_open())
     load_and_apply(fd.get(), path, who);
   else
-    tell_refused(
-        path, who,
-        core::make_error(core::Code::patch_unreadable, "it cannot be opened: %s", core::errno_text(errno).c_str()));
+    tell_refused(path, who, core::file_error(core::Code::patch_unreadable, path, "cannot be opened", errno));
 }
 
 Who Folder::by_folder() const {
@@ -117,9 +115,7 @@ void Folder::look_at_file(const std::string &name) {
     if (errno == ENOENT) {
       if (known != files_.end()) forget(known);
     } else {
-      tell_refused(
-          path, by_folder(),
-          core::make_error(core::Code::patch_unreadable, "it cannot be opened: %s", core::errno_text(errno).c_str()));
+      tell_refused(path, by_folder(), core::file_error(core::Code::patch_unreadable, path, "cannot be opened", errno));
     }
     return;
   }

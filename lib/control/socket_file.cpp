@@ -32,10 +32,7 @@ using core::Result;
 constexpr int kBacklog = 64;
 
 Error failed(const std::string &path, const char *what, int number) {
-  Error error = make_error(Code::system, "%s: %s: %s", path.c_str(), what, core::errno_text(number).c_str());
-  error.object = path;
-  error.sys_errno = number;
-  return error;
+  return core::file_error(Code::system, path, what, number);
 }
 
 std::string folder_of(const std::string &path) { return path.substr(0, path.rfind('/')); }
@@ -103,16 +100,16 @@ Result<Listening> listen_at_one_of(const std::vector<std::string> &paths) {
       unlink(path.c_str());
       bound = bind_at(path);
     }
-    if (!bound.is_open()) return failed(path, "no socket can be made there", errno);
+    if (!bound.is_open()) return failed(path, "cannot be made a socket", errno);
     struct stat status {};
     if (listen(bound.get(), kBacklog) != 0 || lstat(path.c_str(), &status) != 0)
-      return failed(path, "the socket cannot listen", errno);
+      return failed(path, "cannot be listened at", errno);
     const int fd = dup(bound.get());
     Listening listening{GuardedFd::keep(fd), path, status.st_dev, status.st_ino};
-    if (!listening.socket.is_open()) return failed(path, "the socket cannot be kept", errno);
+    if (!listening.socket.is_open()) return failed(path, "cannot be kept open", errno);
     return listening;
   }
-  return failed(paths.back(), "others listen there", EADDRINUSE);
+  return failed(paths.back(), "and the names beside it are taken", EADDRINUSE);
 }
 
 /// `first`, then `next`.1, `next`.2 and so on with `end` behind them: process numbers may be there twice, in different
@@ -140,19 +137,19 @@ Result<std::string> absolute_path(const std::string &path) {
   if (name.empty() || name == "." || name == "..")
     return make_error(Code::invalid_argument, "'%s' cannot be the path of a socket", path.c_str());
   std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return failed(folder, "this folder cannot be made", errno);
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return failed(folder, "cannot be made a folder", errno);
   char real[PATH_MAX];
-  if (realpath(folder.c_str(), real) == nullptr) return failed(folder, "this folder cannot be used", errno);
+  if (realpath(folder.c_str(), real) == nullptr) return failed(folder, "cannot be used as a folder", errno);
   folder = real;
   return (folder == "/" ? "" : folder) + "/" + name;
 }
 
 std::optional<Error> make_folder(const std::string &folder, bool is_private) {
   const char *const path = folder.empty() ? "/" : folder.c_str();
-  if (mkdir(path, 0700) != 0 && errno != EEXIST) return failed(path, "this folder cannot be made", errno);
+  if (mkdir(path, 0700) != 0 && errno != EEXIST) return failed(path, "cannot be made a folder", errno);
   const Fd opened(open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat status {};
-  if (!opened.is_open() || fstat(opened.get(), &status) != 0) return failed(path, "this folder cannot be used", errno);
+  if (!opened.is_open() || fstat(opened.get(), &status) != 0) return failed(path, "cannot be used as a folder", errno);
   const char *why = nullptr;
   if (status.st_uid != geteuid() && (is_private || status.st_uid != 0))
     why = "it belongs to another user";

@@ -30,10 +30,7 @@ Error malformed(const std::string &path, const char *why) {
 }
 
 Error unreadable(const std::string &path, int number) {
-  Error error = make_error(Code::patch_unreadable, "%s cannot be opened: %s", path.c_str(), errno_text(number).c_str());
-  error.object = path;
-  error.sys_errno = number;
-  return error;
+  return file_error(Code::patch_unreadable, path, "cannot be opened", number);
 }
 
 /// What a version number of the file's own version table means.

@@ -40,11 +40,7 @@ Error malformed(const char *name, const char *why) {
 
 Result<FileImage> FileImage::read(int fd, const char *name) {
   struct stat status {};
-  if (fstat(fd, &status) != 0) {
-    Error error = make_error(Code::patch_unreadable, "%s cannot be read: %s", name, errno_text(errno).c_str());
-    error.sys_errno = errno;
-    return error;
-  }
+  if (fstat(fd, &status) != 0) return file_error(Code::patch_unreadable, name, "cannot be examined", errno);
   const auto file_size = static_cast<std::uint64_t>(status.st_size);
   Elf64_Ehdr header;
   if (file_size < sizeof header || !read_at(fd, &header, sizeof header, 0)) return malformed(name, "it is too short");

@@ -14,14 +14,12 @@ const char *why_not_trusted(const struct stat &status) {
 
 std::optional<Error> check_patch_file(int fd, const char *name) {
   struct stat status {};
+  if (fstat(fd, &status) != 0) return file_error(Code::patch_unreadable, name, "cannot be examined", errno);
   std::optional<Error> refused;
-  if (fstat(fd, &status) != 0) {
-    refused = make_error(Code::patch_unreadable, "%s: cannot be examined: %s", name, errno_text(errno).c_str());
-  } else if (!S_ISREG(status.st_mode)) {
-    refused = make_error(Code::patch_unreadable, "%s: is not a regular file", name);
-  } else if (const char *why = why_not_trusted(status)) {
+  if (!S_ISREG(status.st_mode))
+    refused = make_error(Code::patch_unreadable, "%s is not a regular file", name);
+  else if (const char *why = why_not_trusted(status))
     refused = make_error(Code::not_permitted, "%s: %s", name, why);
-  }
   if (refused) refused->object = name;
   return refused;
 }

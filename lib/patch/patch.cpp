@@ -13,14 +13,6 @@
 namespace shunt::core {
 namespace {
 
-Error unreadable(const char *name, const char *what) {
-  const int number = errno;
-  Error error = make_error(Code::patch_unreadable, "%s: %s: %s", name, what, errno_text(number).c_str());
-  error.object = name;
-  error.sys_errno = number;
-  return error;
-}
-
 /// The path to load the copy by. The dynamic linker takes a path that it has seen for the object loaded under it, and numbers
 /// of closed descriptors come back, so a number is taken that no loaded object is known by.
 Result<std::string> path_to_load(Fd &copy, const char *name) {
@@ -34,7 +26,7 @@ Result<std::string> path_to_load(Fd &copy, const char *name) {
     if (problem) return problem.to_error();
     if (!is_taken) return path;
     const int next = fcntl(copy.get(), F_DUPFD_CLOEXEC, floor + 1);
-    if (next < 0) return unreadable(name, "cannot get another descriptor");
+    if (next < 0) return file_error(Code::patch_unreadable, name, "gets no other descriptor", errno);
     copy = Fd(next);
     floor = next;
   }

@@ -13,13 +13,7 @@
 namespace shunt::core {
 namespace {
 
-Error unreadable(const char *name, const char *what) {
-  const int number = errno;
-  Error error = make_error(Code::patch_unreadable, "%s: %s: %s", name, what, errno_text(number).c_str());
-  error.object = name;
-  error.sys_errno = number;
-  return error;
-}
+Error unreadable(const char *name, const char *what) { return file_error(Code::patch_unreadable, name, what, errno); }
 
 /// A private copy that nobody can change any more.
 Result<Fd> private_copy(int fd, const char *name, FileFacts &facts) {
