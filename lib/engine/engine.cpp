@@ -410,20 +410,4 @@ Result<ImportList> Engine::imports(const std::vector<std::string> &symbols, cons
   return list;
 }
 
-Engine::IndexUse Engine::index_use() {
-  const Guard guard(*this);
-  IndexUse use;
-  if (!guard) return use;
-  Problem problem;
-  objects_.while_locked(problem, [&](Problem &) {
-    use.bytes = objects_.index_bytes();
-    for (const Object &object : objects_.in_load_order()) {
-      if (!object.index.is_built) continue;
-      use.slots += object.index.count;
-      ++use.objects;
-    }
-  });
-  return use;
-}
-
 }  // namespace shunt::core

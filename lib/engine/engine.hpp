@@ -55,12 +55,6 @@ class Engine {
     return problem;
   }
 
-  /// Memory of the import indexes, in bytes, and how many slots and objects they cover.
-  struct IndexUse {
-    std::size_t bytes = 0, slots = 0, objects = 0;
-  };
-  IndexUse index_use();
-
  private:
   /// Holds the engine; does not when this very thread already holds it (a replacement that the engine ran into).
   class Guard : public OwnedMutex::Guard {

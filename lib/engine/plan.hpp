@@ -37,10 +37,10 @@ struct BesideCount {
 
 /// What became of one request.
 struct PlannedRedirect {
-  std::uintptr_t function = 0;                // the real function, at the bottom; 0: nothing found
-  std::uintptr_t original = 0;                // what a call of the original would reach: a layer below, or `function`
-  const char *provider = "";                  // path of the object that defines it
-  std::uint32_t first = 0, slots = 0;         // in the plan's list, in ascending order of address
+  std::uintptr_t function = 0;  // the real function, at the bottom; 0: nothing found
+  std::uintptr_t original = 0;  // what a call of the original would reach: a layer below, or `function`
+  const char *provider = "";    // path of the object that defines it
+  std::uint32_t slots = 0;
   std::uint32_t callers = 0;                  // objects
   std::uint32_t layers_below = 0;             // over the symbol, whether they cover these slots or not
   bool provider_calls_through_slots = false;  // the provider is itself among the callers
