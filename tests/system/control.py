@@ -30,21 +30,16 @@ def check_status(pid, patches, processes):
 
 
 def patch_under_load(pid, load, shows_patched, shows_stock, *, words=(), processes=1):
-    """Applies and reverts with the command, again and again, while the load runs. Returns how often, and what the load wrote."""
-    rounds = 0
-    while True:
+    """By the command; see stock.py."""
+
+    def put_in():
         shunt('apply', pid, stock.PATCH, '--name', 'fix', *words)
         stock.wait_until('what the patch does', shows_patched)
         check_status(pid, ['fix'], processes)
+
+    def take_out():
         shunt('revert', pid, 'fix')
         stock.wait_until('what the server does without it', shows_stock)
         check_status(pid, [], processes)
-        if load.poll() is not None:
-            break
-        rounds += 1
-    output = load.communicate()[0]
-    if rounds == 0:
-        sys.exit(f'the load ended before the patch had been applied and reverted once:\n{output}')
-    if load.returncode != 0:
-        sys.exit(f'the load ended with {load.returncode}:\n{output}')
-    return rounds, output
+
+    return stock.patch_under_load(load, put_in, take_out)

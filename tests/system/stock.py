@@ -11,7 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from waiting import wait_until
 
 FIXED_TIME = 1000000000  # what the patch makes of the time of day
 SHIM, PATCH = map(os.path.abspath, sys.argv[1:3])
@@ -39,15 +41,6 @@ def free_port():
             return port
 
 
-def wait_until(what, predicate):
-    """Asks until it is so; ends the test where it does not come."""
-    deadline = time.monotonic() + 20
-    while not predicate():
-        if time.monotonic() > deadline:
-            sys.exit(f'this did not come: {what}')
-        time.sleep(0.005)
-
-
 class Place:
     """A folder of the test's own, which workers that run as another user can enter; in it the one for patches."""
 
@@ -64,6 +57,19 @@ class Place:
 
     def take(self):
         (self.patches / 'fixed_time.so').unlink()
+
+    def patch_under_load(self, load, shows_fixed_time, shows_real_time):
+        """By the folder; see below."""
+
+        def put_in():
+            self.put()
+            wait_until('the fixed time after the patch was put in', shows_fixed_time)
+
+        def take_out():
+            self.take()
+            wait_until('the real time after the patch was taken out', shows_real_time)
+
+        return patch_under_load(load, put_in, take_out)
 
     @contextlib.contextmanager
     def running(self, *command, follows_folder=True):
@@ -96,14 +102,12 @@ def new_place():
         yield Place(path)
 
 
-def patch_under_load(place, load, shows_fixed_time, shows_real_time):
-    """Puts the patch in and takes it out, again and again, while the load runs. Returns how often, and what the load wrote."""
+def patch_under_load(load, put_in, take_out):
+    """Calls the two in turn, again and again, while the load runs. Returns how often, and what the load wrote."""
     rounds = 0
     while True:
-        place.put()
-        wait_until('the fixed time after the patch was put in', shows_fixed_time)
-        place.take()
-        wait_until('the real time after the patch was taken out', shows_real_time)
+        put_in()
+        take_out()
         if load.poll() is not None:
             break
         rounds += 1

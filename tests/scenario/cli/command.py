@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+from waiting import wait_until  # noqa: E402,F401: for the tests
 
 COMMAND, SHIM, BUILT = (os.path.abspath(word) for word in sys.argv[1:4])
 DONE, NO, USAGE, UNREACHABLE = range(4)
@@ -44,13 +46,6 @@ def shunt_json(*words, expect, **arguments):
 
 def built(name):
     return os.path.join(BUILT, name)
-
-
-def wait_until(what, predicate):
-    deadline = time.monotonic() + 20
-    while not predicate():
-        assert time.monotonic() < deadline, f'this did not come: {what}'
-        time.sleep(0.005)
 
 
 class Server:

@@ -1,10 +1,8 @@
-/* served.c: a program that links shunt and starts its control thread, then obeys a line at a time from stdin:
+/* served.c: a program that links shunt and starts its control thread, then obeys a line at a time from stdin, those
+ * of ../preload/obey.h and these:
  *
- *   answer, second     what the function answers
  *   socket             shunt_control_path()
- *   pid                who obeys
  *   redirect           redirects second() itself, by shunt.h
- *   fork               a child obeys from now on, until it is told to quit
  *   exec               runs /bin/true in a child made by fork(), and waits for it
  *   reuse              closes every descriptor that it did not open, and puts a file of its own in the place of each
  *   mine               whether all those are still its own, and as they were
@@ -19,22 +17,18 @@
 #include <pthread.h>
 #include <shunt/shunt.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-int answer(void);
-int second(void);
+#include "../preload/obey.h"
+
 static int redirected(void) { return 200; }
 
 static void *call_all_the_time(void *nothing) {
   for (;;) {
     const int got = answer();
     if (got != 1 && got != 11 && got != 12) abort();
-    usleep(200);
+    usleep(200); /* nobody waits for it: it leaves the processor to the rest of the test */
   }
   return nothing;
 }
@@ -62,7 +56,8 @@ static const char *are_mine(void) {
   for (int fd = 3; fd < (int)sizeof taken; ++fd) {
     struct stat now;
     if (!taken[fd]) continue;
-    if (fstat(fd, &now) != 0 || now.st_ino != mine.st_ino || now.st_dev != mine.st_dev) return "one is not mine any more";
+    if (fstat(fd, &now) != 0 || now.st_ino != mine.st_ino || now.st_dev != mine.st_dev)
+      return "one is not mine any more";
     if (now.st_size != 4) return "somebody wrote into mine";
   }
   return "all are mine";
@@ -81,11 +76,14 @@ static void take_signals(int count) {
   printf("%d\n", got);
 }
 
-static void fork_and_wait(int execs) {
+static void exec_in_child(void) {
   const pid_t child = fork();
-  if (child == 0 && execs) execl("/bin/true", "true", (char *)NULL);
-  if (child > 0) waitpid(child, NULL, 0);
-  puts(child == 0 ? "in the child" : "in the parent");
+  if (child == 0) {
+    execl("/bin/true", "true", (char *)NULL);
+    _exit(127);
+  }
+  waitpid(child, NULL, 0);
+  puts("in the parent");
 }
 
 static void log_line(shunt_log_level level, const char *line, void *nothing) {
@@ -94,8 +92,7 @@ static void log_line(shunt_log_level level, const char *line, void *nothing) {
 }
 
 int main(void) {
-  setvbuf(stdout, NULL, _IOLBF, 0);
-  setvbuf(stdin, NULL, _IONBF, 0); /* a child goes on reading where its parent stopped */
+  begin_to_obey();
   shunt_set_log(log_line, NULL, SHUNT_LOG_INFO);
   shunt_control_options options = SHUNT_CONTROL_OPTIONS_INIT;
   options.folder = getenv("FOLDER");
@@ -118,24 +115,16 @@ int main(void) {
   }
   char line[4096];
   int number = 0;
-  while (fgets(line, sizeof line, stdin) != NULL) {
-    line[strcspn(line, "\n")] = '\0';
-    if (strcmp(line, "answer") == 0) {
-      printf("%d\n", answer());
-    } else if (strcmp(line, "second") == 0) {
-      printf("%d\n", second());
-    } else if (strcmp(line, "socket") == 0) {
+  while (next_line(line, sizeof line)) {
+    if (obey(line)) continue;
+    if (strcmp(line, "socket") == 0) {
       printf("%s\n", shunt_control_path());
-    } else if (strcmp(line, "pid") == 0) {
-      printf("%d\n", (int)getpid());
     } else if (strcmp(line, "redirect") == 0) {
       shunt_change *change = NULL;
       puts(shunt_redirect("second", (void *)&redirected, NULL, &change, NULL) == SHUNT_OK ? "done" : "no");
       shunt_change_free(change);
-    } else if (strcmp(line, "fork") == 0) {
-      fork_and_wait(0);
     } else if (strcmp(line, "exec") == 0) {
-      fork_and_wait(1);
+      exec_in_child();
     } else if (strcmp(line, "reuse") == 0) {
       reuse();
       puts("reused");

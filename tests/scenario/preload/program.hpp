@@ -30,7 +30,8 @@ inline std::string text_of(const fs::path &path) {
 inline fs::path built(const std::string &name) { return fs::path(getenv("BUILT")) / name; }
 inline fs::path patch(const std::string &name) { return built(name + ".so"); }
 
-/// Does it come true? Asked again and again until a deadline.
+/// Does it come true? Asked again and again until a deadline: what another process does by itself (a thread that starts, a file that
+/// is noticed) tells nobody when it is done. The pause leaves the processor to that process.
 template <class Predicate>
 bool becomes_true(Predicate predicate) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
@@ -49,6 +50,7 @@ class Workplace {
     EXPECT_NE(mkdtemp(path.data()), nullptr);
     path_ = path;
     fs::create_directory(folder());
+    fs::permissions(folder(), static_cast<fs::perms>(0755));  // whatever the umask: a group may not write it
   }
   Workplace(const Workplace &) = delete;
   Workplace &operator=(const Workplace &) = delete;
@@ -129,6 +131,14 @@ class Program {
   }
   [[nodiscard]] bool will_answer(const std::string &answer) {
     return becomes_true([&] { return ask("answer") == answer; });
+  }
+  /// Ends it where it cannot end by itself.
+  void kill_it() {
+    close(commands_);
+    commands_ = -1;
+    fclose(answers_);
+    kill(pid_, SIGKILL);
+    EXPECT_EQ(waitpid(pid_, nullptr, 0), pid_);
   }
   /// Ends it; everything that it had to say has been said then.
   void quit() {

@@ -1,8 +1,6 @@
-/* target.c: a program that the shim is loaded into. It says "main" and what answer() is, then obeys a line at a time from stdin:
+/* target.c: a program that the shim is loaded into. It says "main" and what answer() is, then obeys a line at a time from stdin,
+ * those of obey.h and these:
  *
- *   answer, second     what the function answers
- *   pid                who obeys
- *   fork               a child obeys from now on, until it is told to quit
  *   rename A B         renames a file, and then forks at once
  *   take SIGNAL        installs a handler for the signal
  *   close              closes every descriptor but the standard ones, as a daemon may
@@ -20,19 +18,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-int answer(void);
-int second(void);
+#include "obey.h"
 
 static void on_signal(int number) { (void)number; }
-
-static void fork_and_wait(void) {
-  const pid_t child = fork();
-  if (child > 0) waitpid(child, NULL, 0);
-  puts(child == 0 ? "in the child" : "in the parent");
-}
 
 #ifdef WITH_SHUNT
 #include <shunt/shunt.h>
@@ -70,22 +60,13 @@ static void obey_with_shunt(const char *line) { (void)line; }
 #endif
 
 int main(void) {
-  setvbuf(stdout, NULL, _IOLBF, 0);
-  setvbuf(stdin, NULL, _IONBF, 0); /* a child goes on reading where its parent stopped */
+  begin_to_obey();
   printf("main %d\n", answer());
   char line[4096], from[2048], to[2048];
   int number = 0;
-  while (fgets(line, sizeof line, stdin) != NULL) {
-    line[strcspn(line, "\n")] = '\0';
-    if (strcmp(line, "answer") == 0) {
-      printf("%d\n", answer());
-    } else if (strcmp(line, "second") == 0) {
-      printf("%d\n", second());
-    } else if (strcmp(line, "pid") == 0) {
-      printf("%d\n", (int)getpid());
-    } else if (strcmp(line, "fork") == 0) {
-      fork_and_wait();
-    } else if (sscanf(line, "rename %2047s %2047s", from, to) == 2) {
+  while (next_line(line, sizeof line)) {
+    if (obey(line)) continue;
+    if (sscanf(line, "rename %2047s %2047s", from, to) == 2) {
       if (rename(from, to) != 0) puts("cannot rename");
       fork_and_wait();
     } else if (sscanf(line, "take %d", &number) == 1) {
