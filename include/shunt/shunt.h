@@ -274,7 +274,8 @@ typedef struct shunt_control_options {
   /* Patches to be applied now, as a NULL-terminated array of paths, or NULL. What is wrong with one goes to the log. */
   const char *const *patches;
   /* A folder whose *.so files are applied while they are there, or NULL. It is looked through in this call. A file counts when
-   * it was renamed into the folder; folder and files must belong to root or the process's user and not be writable by others. */
+   * it was renamed into the folder; folder and files must belong to root or the process's user, and neither their group nor others
+   * may write them. */
   const char *folder;
   /* A signal that makes shunt look through the folder again, or 0. */
   int signal;

@@ -77,7 +77,8 @@ void add_apply(CLI::App &app, Console &console, Verb &chosen) {
   add_patch_options(verb, options->symbols, options->callers, options->not_callers, options->provider);
   verb->add_option("--name", options->name, "what to call it; by default the file's name without .so")
       ->type_name("NAME");
-  verb->add_flag("--force-permissions", options->force_permissions, "take a file that others may write, and log that");
+  verb->add_flag("--force-permissions", options->force_permissions,
+                 "take a file that others may write or own, and log that");
   verb->add_flag("--only", options->only_this, "not its forked children");
   verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_apply(*options, to); }; });
 }

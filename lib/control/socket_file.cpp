@@ -18,6 +18,7 @@
 
 #include "base/fd.hpp"
 #include "base/log.hpp"
+#include "patch/file_rules.hpp"
 
 namespace shunt::control {
 namespace {
@@ -150,13 +151,11 @@ std::optional<Error> make_folder(const std::string &folder, bool is_private) {
   const Fd opened(open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat status {};
   if (!opened.is_open() || fstat(opened.get(), &status) != 0) return failed(path, "cannot be used as a folder", errno);
-  const char *why = nullptr;
-  if (status.st_uid != geteuid() && (is_private || status.st_uid != 0))
+  const char *why = core::why_not_trusted(status);
+  if (is_private && status.st_uid != geteuid())
     why = "it belongs to another user";
   else if (is_private && (status.st_mode & 077) != 0)
     why = "others may enter it (its mode must be 0700)";
-  else if ((status.st_mode & 022) != 0)
-    why = "others may write it";
   if (why == nullptr) return std::nullopt;
   Error error = make_error(Code::not_permitted, "%s is not used for the control socket: %s", path, why);
   error.object = path;

@@ -9,6 +9,7 @@ namespace shunt::core {
 const char *why_not_trusted(const struct stat &status) {
   if (status.st_uid != 0 && status.st_uid != geteuid()) return "it belongs neither to root nor to the process's user";
   if ((status.st_mode & S_IWOTH) != 0) return "others may write it";
+  if ((status.st_mode & S_IWGRP) != 0) return "its group may write it";
   return nullptr;
 }
 

@@ -312,10 +312,12 @@ TEST(PatchFileRules, TakeFilesOfRootAndOfTheUserThatNobodyElseMayWrite) {
     const auto refused = shunt::core::check_patch_file(fd.get(), "fix.so");
     return refused ? refused->code : Code::ok;
   };
-  fs::permissions(place / "fix.so", static_cast<fs::perms>(0664));
+  fs::permissions(place / "fix.so", static_cast<fs::perms>(0755));
   EXPECT_EQ(check(), Code::ok);
-  fs::permissions(place / "fix.so", static_cast<fs::perms>(0602));
-  EXPECT_EQ(check(), Code::not_permitted);
+  for (const unsigned mode : {0602U, 0620U, 0775U}) {
+    fs::permissions(place / "fix.so", static_cast<fs::perms>(mode));
+    EXPECT_EQ(check(), Code::not_permitted) << mode;
+  }
   fs::permissions(place / "fix.so", static_cast<fs::perms>(0600));
   const shunt::core::Fd folder(open((place / "").c_str(), O_RDONLY | O_CLOEXEC));
   EXPECT_EQ(shunt::core::check_patch_file(folder.get(), "folder")->code, Code::patch_unreadable);
