@@ -15,6 +15,7 @@
 
 #include "base/log.hpp"
 #include "control/folder_watch.hpp"
+#include "control/lock.hpp"
 #include "control/server.hpp"
 #include "control/wake.hpp"
 
@@ -57,8 +58,7 @@ void remove_at_exit() {
 class Control {
  public:
   Result<Done> start(const Options &options);
-  void before_fork() { mutex_.before_fork(); }
-  void after_fork_in_parent() { mutex_.after_fork(); }
+  OwnedMutex &mutex() { return mutex_; }
   void after_fork_in_child();
   void run(bool is_child);
 
@@ -181,7 +181,7 @@ void Control::announce() {
 void Control::after_fork_in_child() {
   socket_file.store(nullptr);
   // A fork by a patch that this very thread just loads: it goes on here, and the child has no thread of its own.
-  if (mutex_.after_fork() || !is_started_) return;
+  if (mutex_.after_fork_in_child() || !is_started_) return;
   server_.forget();
   Wake *const parents = wake.load();
   if (Wake *const own = Wake::make(parents)) wake.store(own);
@@ -305,12 +305,14 @@ Result<Done> start(const Options &options) {
   core::Registry::instance();  // it and the engine are used with the mutex held, so their handlers are made before ours
   static const int registered = [] {
     std::atexit(&remove_at_exit);
-    return pthread_atfork([] { control().before_fork(); }, [] { control().after_fork_in_parent(); },
+    return pthread_atfork([] { control_mutex().before_fork(); }, [] { control_mutex().after_fork_in_parent(); },
                           [] { control().after_fork_in_child(); });
   }();
   if (registered != 0) return make_error(Code::out_of_memory, "no memory for the control thread");
   return control().start(options);
 }
+
+core::OwnedMutex &control_mutex() { return control().mutex(); }
 
 const char *path() {
   const SocketFile *const file = socket_file.load();

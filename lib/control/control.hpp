@@ -5,7 +5,7 @@
 // (wake.hpp). When the application installs a handler of its own for that signal, ours is gone; the thread looks now and then
 // and says so once.
 //
-// fork(): everything here happens with one mutex held, which who forks takes before, so the child finds it whole. The
+// fork(): everything here happens with one mutex held (lock.hpp), which who forks takes before, so the child finds it whole. The
 // child closes its copies of the parent's descriptors and starts a thread of its own, which waits a moment before it makes a
 // socket: most children exec at once, and are to leave no file behind. What vfork() and posix_spawn() make runs no handlers and is
 // not touched.

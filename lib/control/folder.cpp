@@ -10,6 +10,7 @@
 
 #include "base/fd.hpp"
 #include "base/log.hpp"
+#include "control/lock.hpp"
 #include "patch/file_rules.hpp"
 
 namespace shunt::control {
@@ -46,9 +47,14 @@ void tell_coverage(const Patch &patch) {
   }
 }
 
+core::Result<std::unique_ptr<Patch>> load(int fd, const std::string &path) {
+  const core::OwnedMutex::Away away(control_mutex());
+  return Patch::load(fd, path.c_str(), {});
+}
+
 /// NULL when it was refused, which is logged.
 std::shared_ptr<Patch> load_and_apply(int fd, const std::string &path, const Who &who) {
-  auto loaded = Patch::load(fd, path.c_str(), {});
+  auto loaded = load(fd, path);
   if (!loaded) {
     tell_refused(path, who, loaded.error());
     return nullptr;

@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "control/answers.hpp"
+#include "control/lock.hpp"
 #include "patch/file_rules.hpp"
 
 namespace shunt::control {
@@ -49,7 +50,7 @@ class FileRequest {
     if (is_forced_)
       core::log(SHUNT_LOG_WARNING, "%s is taken by force: %s; by control, uid %u, pid %d", request_.file.c_str(),
                 forced_.c_str(), who.uid, who.pid);
-    auto loaded = Patch::load(std::move(*file_), options_);
+    auto loaded = load();
     if (!loaded) {
       Registry::instance().tell_refused(facts_, who, loaded.error());
       return answer_error(loaded.error());
@@ -76,6 +77,10 @@ class FileRequest {
     if (!plan) return fail(std::move(plan.error()));
     plan_ = std::move(*plan);
     file_ = std::move(*read);
+  }
+  Result<std::unique_ptr<Patch>> load() {
+    const core::OwnedMutex::Away away(control_mutex());
+    return Patch::load(std::move(*file_), options_);
   }
   void fail(Error error) { error_ = std::move(error); }
   PlannedFile planned() { return {facts_, name_, replacements_, *plan_, needs_}; }

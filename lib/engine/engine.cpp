@@ -21,8 +21,8 @@ Engine &Engine::instance() {
 /// The log is asked for while the engine is held, so its lock is taken after: handlers before a fork run in reverse order.
 Engine::Engine() {
   hold_log_at_fork();
-  pthread_atfork([] { instance().mutex_.before_fork(); }, [] { instance().mutex_.after_fork(); },
-                 [] { instance().mutex_.after_fork(); });
+  pthread_atfork([] { instance().mutex_.before_fork(); }, [] { instance().mutex_.after_fork_in_parent(); },
+                 [] { instance().mutex_.after_fork_in_child(); });
 }
 
 Problem Engine::Guard::problem() {

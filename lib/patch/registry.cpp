@@ -92,8 +92,8 @@ Registry &Registry::instance() {
 /// The engine is called with the registry held, so its handlers are made first: before a fork they run in reverse order.
 Registry::Registry() {
   Engine::instance();
-  pthread_atfork([] { instance().mutex_.before_fork(); }, [] { instance().mutex_.after_fork(); },
-                 [] { instance().mutex_.after_fork(); });
+  pthread_atfork([] { instance().mutex_.before_fork(); }, [] { instance().mutex_.after_fork_in_parent(); },
+                 [] { instance().mutex_.after_fork_in_child(); });
 }
 
 Record *Registry::with_name(const std::string &name) {

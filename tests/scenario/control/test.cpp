@@ -347,6 +347,34 @@ TEST(Control, GivesAChildASocketOfItsOwn) {
   EXPECT_EQ(served.ask("answer"), "11") << "in the parent";
 }
 
+// requests.cpp: no Away around the load (the fork waits for ever); owned_mutex.hpp: the child does not get the mutex anew (its
+// thread waits for ever).
+TEST(Control, LetsTheProgramForkThoughAConstructorNeverReturns) {
+  if (kIsThreadSanitized)
+    GTEST_SKIP() << "the child's mutex is made anew: ThreadSanitizer still knows its holder in the parent";
+  const Workplace place;
+  Served served(place);
+  const Fd fd(open(patch("hanging").c_str(), O_RDONLY | O_CLOEXEC));
+  auto client = Client::connect(served.socket(), kLimit);
+  ASSERT_TRUE(client);
+  std::thread asking([&] { (void)client->ask(about(Type::apply, patch("hanging")), fd.get()); });
+  ASSERT_TRUE(served.will_say("its constructor hangs"));
+
+  ASSERT_EQ(served.ask("fork"), "in the child");
+  ASSERT_EQ(served.ask("fork"), "in the child") << "and the child's child";
+
+  std::string socket;
+  ASSERT_TRUE(becomes_true([&] { return !(socket = served.ask("socket")).empty(); }));
+  EXPECT_EQ(status(socket)["patches"].size(), 0U);
+  EXPECT_EQ(ask_about(socket, Type::apply, patch("answer_11"))["ok"], true);
+  EXPECT_EQ(served.ask("answer"), "11");
+  EXPECT_EQ(served.ask("quit"), "in the parent");
+  EXPECT_EQ(served.ask("quit"), "in the parent");
+  EXPECT_EQ(served.ask("answer"), "1") << "the program goes on, but for its exit()";
+  served.kill_it();
+  asking.join();
+}
+
 // control.cpp, run(): the child's thread does not wait. (The child execs at once: the few milliseconds are not awaited here.)
 TEST(Control, LeavesNothingOfAChildThatExecs) {
   const Workplace place;
