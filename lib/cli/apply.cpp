@@ -168,6 +168,9 @@ class Apply {
       }
       if (refusal.answer.is_null()) member.state = State::not_sure;
       undo_and_throw(refusal);
+    } catch (const Failure &failure) {  // its answer makes no sense
+      member.state = State::not_sure;
+      undo_and_throw(failure);
     }
   }
 

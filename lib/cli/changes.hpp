@@ -23,8 +23,10 @@ struct RevertOptions {
 /// which a few have the very same patch already (a tool was killed half-way) is completed.
 Exit run_apply(const ApplyOptions &options, const Console &console);
 
-/// Reverts wherever the patch is applied. What was reverted before one says no stays reverted: the file that would be needed to
-/// put it back is not here.
+/// Reverts wherever the patch is applied. All are reached before anything is changed. Where one says no after that, the others are
+/// reverted all the same and stay so: who reverts a patch wants to be rid of it, the file that would be needed to put it back
+/// is not here, and over later patches it could not be put back in its place. Then the exit code is 1, it is said which processes
+/// still have it, and the same command goes on from there.
 Exit run_revert(const RevertOptions &options, const Console &console);
 
 }  // namespace shunt::cli

@@ -86,7 +86,9 @@ Failure refused(const Process &process, const Json &answer) {
   const char *advice = "";
   if (code == "control_busy") advice = "Others are being served: try again.";
   if (code == "not_permitted")
-    advice = "A patch must belong to root or the process's user and not be writable by others.";
+    advice =
+        "A patch must belong to root or the process's user, and nobody else may write it, its group included (chmod "
+        "go-w).";
   if (code == "unknown_patch") advice = "`shunt status` lists those that are.";
   if (code == "patch_matches_nothing")
     advice = "`shunt imports PID --symbol NAME` tells who calls a function, and through which slots.";
@@ -167,6 +169,7 @@ Connection Connection::open(const Process &process, std::chrono::milliseconds li
     if (!hello["ok"].get<bool>()) {
       last = refused(process, hello);
       last->exit = Exit::unreachable;
+      if (last->code == "not_permitted") last->advice = as_whom(process);
     } else if (hello.value("pid", Json()).dump() != own_number(process.pid)) {
       last = unreachable("no_socket", called(process) + " listens on " + path + ", where another process answers", "");
     } else {

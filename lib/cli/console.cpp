@@ -20,7 +20,9 @@ void Console::report(const Failure &failure) const {
   if (is_json) {
     Json error = {{"code", failure.code}, {"message", failure.message}};
     if (!failure.advice.empty()) error["advice"] = failure.advice;
-    print(Json{{"schema", 1}, {"ok", false}, {"error", error}});
+    Json document = {{"schema", 1}, {"ok", false}, {"error", error}};
+    document.update(failure.beside);
+    print(document);
     return;
   }
   complain(failure.message);

@@ -16,9 +16,10 @@ enum class Exit : int { done = 0, no = 1, usage = 2, unreachable = 3 };
 /// Why a verb gives up: thrown by any of them and caught in main(), so that it is reported in one way.
 struct Failure {
   Exit exit;
-  std::string code;     // for programs; those of errors.def among them
-  std::string message;  // a sentence: what was tried, on what, why it failed
-  std::string advice;   // what to do; "" where there is nothing to say
+  std::string code;              // for programs; those of errors.def among them
+  std::string message;           // a sentence: what was tried, on what, why it failed
+  std::string advice;            // what to do; "" where there is nothing to say
+  Json beside = Json::object();  // what a program is told beside it
 };
 
 struct Console {

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "cli/plan_text.hpp"
+
 namespace shunt::cli {
 namespace {
 
@@ -16,6 +18,37 @@ constexpr std::chrono::seconds kLockPatience{60};
 constexpr int kPollMilliseconds = 10;
 
 void pause_a_moment() { poll(nullptr, 0, kPollMilliseconds); }
+
+/// One that may be a member.
+struct Relative {
+  Process process;
+  bool is_sure;  // its parent is a member
+};
+
+bool has_relative_for_parent(const Process &process, const std::vector<Process> &all) {
+  return std::any_of(all.begin(), all.end(), [&](const Process &other) {
+    return other.pid == process.parent && !other.is_dead && other.is_forked_like(process);
+  });
+}
+
+/// The root first, then orphans that look like it, then the children of these, theirs, and so on. Zombies are left out.
+std::vector<Relative> relatives_of(const Process &root, Scope scope) {
+  std::vector<Relative> relatives = {{root, true}};
+  if (scope == Scope::only_this) return relatives;
+  const std::vector<Process> all = all_processes();
+  if (!has_relative_for_parent(root, all))
+    for (const Process &process : all)
+      if (process.pid != root.pid && !process.is_dead && process.is_forked_like(root) &&
+          !has_relative_for_parent(process, all))
+        relatives.push_back({process, false});
+  for (std::size_t k = 0; k < relatives.size(); ++k)
+    for (const Process &process : all)
+      if (process.parent == relatives[k].process.pid && !process.is_dead && process.is_forked_like(root))
+        relatives.push_back({process, relatives[k].is_sure});
+  return relatives;
+}
+
+std::string origin_of(const Connection &connection) { return text_of(connection.hello(), "origin"); }
 
 /// Nothing when it is no member any more.
 std::optional<Connection> connect_when_ready(const Process &process, bool is_root) {
@@ -36,17 +69,6 @@ std::optional<Connection> connect_when_ready(const Process &process, bool is_roo
 
 }  // namespace
 
-std::vector<Process> family_of(const Process &root, Scope scope) {
-  std::vector<Process> family = {root};
-  if (scope == Scope::only_this) return family;
-  const std::vector<Process> all = all_processes();
-  for (std::size_t k = 0; k < family.size(); ++k)
-    for (const Process &process : all)
-      if (process.parent == family[k].pid && !process.is_dead && process.is_forked_like(root))
-        family.push_back(process);
-  return family;
-}
-
 bool is_still(const Process &process) {
   const std::optional<Process> now = read_process(process.pid);
   return now && !now->is_dead && now->started == process.started && now->is_forked_like(process);
@@ -59,14 +81,30 @@ bool Family::is_known(const Process &process) const {
 
 std::vector<Connection> Family::newcomers() {
   std::vector<Connection> connections;
-  for (const Process &process : family_of(root_, scope_)) {
+  const std::string origin = origin_of(connection_);
+  for (const auto &[process, is_sure] : relatives_of(root_, scope_)) {
     if (is_known(process)) continue;
-    if (std::optional<Connection> connection = connect_when_ready(process, process.pid == root_.pid)) {
-      connections.push_back(std::move(*connection));
-      known_.push_back(process);
-    }
+    std::optional<Connection> connection = connect_when_ready(process, process.pid == root_.pid);
+    if (!connection) continue;
+    known_.push_back(process);
+    if (is_sure || (!origin.empty() && origin_of(*connection) == origin)) connections.push_back(std::move(*connection));
   }
   return connections;
+}
+
+bool are_one_family(const std::vector<Process> &processes) {
+  std::string origin;
+  for (const Process &process : processes) {
+    if (!process.is_forked_like(processes.front())) return false;
+    try {
+      const std::string one = origin_of(Connection::open(process, kGlance));
+      if (one.empty() || (!origin.empty() && one != origin)) return false;
+      origin = one;
+    } catch (const Failure &) {
+      return false;
+    }
+  }
+  return true;
 }
 
 ChangeLock::ChangeLock(const Connection &root) : folder_(root.open_folder()) {

@@ -2,6 +2,10 @@
 // same memory, so that a fix for one is a fix for all. Each has an engine of its own and is asked on its own socket; together
 // they are changed all or none.
 //
+// The kernel gives a child whose parent has ended to another process, so parents do not lead to it any more. It is a member all the same
+// where the process that was named is the eldest or such an orphan itself: it looks like a member, and says over its socket
+// that it came of the same start (`origin` in docs/control.md), which no other process says.
+//
 // A child that is forked while we work either inherits what was done in its parent, or is found when we look again: the family is
 // looked for anew until nobody is left who was not asked.
 #pragma once
@@ -14,9 +18,6 @@
 namespace shunt::cli {
 
 enum class Scope { family, only_this };
-
-/// The process first, then its children, theirs, and so on. Zombies are left out.
-std::vector<Process> family_of(const Process &root, Scope scope);
 
 class Family {
  public:
@@ -36,8 +37,11 @@ class Family {
   Scope scope_;
   Process root_;
   Connection connection_;
-  std::vector<Process> known_;
+  std::vector<Process> known_;  // those that were handed out, and strangers
 };
+
+/// Whether these processes, of which none is a child of another, came of one start. Asks each.
+bool are_one_family(const std::vector<Process> &processes);
 
 /// Still there, and the program it was?
 bool is_still(const Process &process);

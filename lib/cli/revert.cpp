@@ -24,32 +24,70 @@ class Revert {
     const ChangeLock lock(family_.root_connection());
     const SignalsWait signals;
     // A child that is forked while we work may still have what its parent had then: so look until nobody new is there.
-    for (std::vector<Connection> all = family_.newcomers(); !all.empty(); all = family_.newcomers())
+    for (std::vector<Connection> all = family_.newcomers(); !all.empty(); all = newcomers_after())
       for (Connection &connection : all) revert_in(connection);
-    if (!failure_ && rows_.empty() && !options_.all) failure_ = unknown_;
-    if (failure_) {
-      if (!rows_.empty()) failure_->message += "; it was reverted in " + counted(count_, "process");
-      throw Failure(*failure_);
-    }
+    if (failure_) fail();
+    if (rows_.empty() && !options_.all) throw Failure(*unknown_);
     show();
     return Exit::done;
   }
 
  private:
-  void revert_in(Connection &connection) {
+  /// Those that cannot be reached now may have what was reverted in others.
+  std::vector<Connection> newcomers_after() {
     try {
-      take(connection.process(), connection.ask(request_));
+      return family_.newcomers();
+    } catch (const Failure &failure) {
+      if (!failure_) failure_ = failure;
+      return {};
+    }
+  }
+
+  void revert_in(Connection &connection) {
+    const Process &process = connection.process();
+    try {
+      take(process, connection.ask(request_));
     } catch (const Refusal &refusal) {
-      if (connection.process().pid != family_.root().pid && !is_still(connection.process())) return;
-      take(connection.process(), refusal.answer);
+      if (process.pid != family_.root().pid && !is_still(process)) return;
+      take(process, refusal.answer);
       // Where only some have it (a tool was killed half-way), the others are no failure.
       if (refusal.code == "unknown_patch") {
         if (!unknown_) unknown_ = refusal;
-      } else if (!failure_) {
-        failure_ = refusal;
+      } else {
+        leave(process, refusal);
       }
+    } catch (const Failure &failure) {  // its answer makes no sense
+      leave(process, failure);
     }
   }
+
+  void leave(const Process &process, const Failure &failure) {
+    if (!failure_) failure_ = failure;
+    left_.push_back(
+        {{"pid", process.pid}, {"process", process.name}, {"code", failure.code}, {"message", failure.message}});
+  }
+
+  /// Says what was reverted, who was not, and why.
+  [[noreturn]] void fail() {
+    if (rows_.empty() && left_.size() < 2) throw Failure(*failure_);
+    if (!rows_.empty() && !console_.is_json) show();
+    std::string who;
+    for (const Json &one : left_)
+      who += (who.empty() ? "" : ", ") + std::to_string(number_of(one, "pid")) + " (" + text_of(one, "process") + ")";
+    Failure failure = *failure_;
+    if (!who.empty())
+      failure.message += "; so " + what() + " may still be applied in " + counted(left_.size(), "process") + ": " + who;
+    failure.message += "; it was reverted in " + counted(count_, "process");
+    if (!rows_.empty()) {
+      failure.exit = Exit::no;
+      failure.advice += std::string(failure.advice.empty() ? "" : " ") +
+                        "The same command, once that is mended, reverts what is left.";
+    }
+    failure.beside = {{"reverted", rows_}, {"left", left_}};
+    throw Failure(failure);
+  }
+
+  [[nodiscard]] std::string what() const { return options_.all ? "a patch" : "'" + options_.name + "'"; }
 
   void take(const Process &process, const Json &answer) {
     const Json &reverted = list_of(answer, "reverted");
@@ -84,6 +122,7 @@ class Revert {
   Family family_;
   control::Request request_;
   Json rows_ = Json::array();
+  Json left_ = Json::array();  // processes that could not be asked to, or said no
   std::size_t count_ = 0;
   std::optional<Failure> failure_, unknown_;
 };

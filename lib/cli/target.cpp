@@ -4,6 +4,8 @@
 #include <charconv>
 #include <filesystem>
 
+#include "cli/family.hpp"
+
 namespace shunt::cli {
 namespace {
 
@@ -56,6 +58,9 @@ Process find_process(const std::string &word) {
   if (roots.empty())
     throw Failure{Exit::unreachable, "no_process", "no process is called '" + word + "'",
                   "`shunt ps` lists those with shunt in them."};
+  if (roots.size() > 1 && are_one_family(roots))  // whose first process has ended
+    return *std::min_element(roots.begin(), roots.end(),
+                             [](const Process &a, const Process &b) { return a.started < b.started; });
   if (roots.size() > 1) {
     std::string pids;
     for (const Process &process : roots) pids += (pids.empty() ? "" : ", ") + std::to_string(process.pid);

@@ -1,5 +1,6 @@
 #include "control/answers.hpp"
 
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -264,6 +265,17 @@ std::string executable() {
   return std::string(path, size > 0 ? static_cast<std::size_t>(size) : 0);
 }
 
+/// The same in all processes that came of one start by fork() alone, and in no other: made of the random bytes that the kernel puts
+/// on the stack of each new program. Hashed, since the C library takes its canaries from them.
+std::string origin() {
+  constexpr std::size_t kBytes = 16;  // getauxval(3), AT_RANDOM
+  const auto *const bytes = reinterpret_cast<const void *>(getauxval(AT_RANDOM));
+  if (bytes == nullptr) return "";
+  core::Sha256 hash;
+  hash.add(bytes, kBytes);
+  return hash.hex();
+}
+
 }  // namespace
 
 std::string answer_error(const core::Error &error, const std::vector<Registry::Reverted> *reverted) {
@@ -282,6 +294,7 @@ std::string answer_hello(const std::string &socket) {
   json.key("pid").number(getpid()).key("parent").number(getppid());
   write_namespace_pids(json);
   json.key("uid").number(geteuid()).key("exe").string(executable()).key("socket").string(socket);
+  json.key("origin").string(origin());
   return end(std::move(json));
 }
 

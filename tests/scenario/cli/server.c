@@ -6,6 +6,7 @@
  *   exec         becomes another process of the same program, with the same PID
  *   hook         makes its slot for second() lead elsewhere, as another tool would
  *   sandbox      mprotect() is refused from now on: what is loaded later cannot be
+ *   seal         the same, and what its slots hold now they hold for ever
  *   rename NAME  changes what it is called
  *   exit         ends */
 #define _GNU_SOURCE
@@ -59,10 +60,14 @@ static void *find_slot(const char *name) {
   abort();
 }
 
+static void protect_page_of(void **slot, int protection) {
+  const uintptr_t page = (uintptr_t)slot & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
+  if (mprotect((void *)page, (size_t)sysconf(_SC_PAGESIZE), protection) != 0) abort();
+}
+
 static void hook(void) {
   void **const slot = find_slot("second");
-  const uintptr_t page = (uintptr_t)slot & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
-  if (mprotect((void *)page, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE) != 0) abort();
+  protect_page_of(slot, PROT_READ | PROT_WRITE);
   *slot = (void *)hooked;
 }
 
@@ -76,6 +81,11 @@ static void sandbox(void) {
   const struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) abort();
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0) abort();
+}
+
+static void seal(void) {
+  protect_page_of(find_slot("answer"), PROT_READ);
+  sandbox();
 }
 
 int main(int count, char **words) {
@@ -112,6 +122,8 @@ int main(int count, char **words) {
       abort();
     } else if (strcmp(text, "sandbox") == 0) {
       sandbox();
+    } else if (strcmp(text, "seal") == 0) {
+      seal();
     } else if (strncmp(text, "rename ", 7) == 0) {
       prctl(PR_SET_NAME, text + 7);
     } else if (strcmp(text, "hook") == 0) {
