@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -263,6 +264,27 @@ TEST(SocketFolder, IsMadeAndMustBeSafe) {
   ASSERT_EQ(chown((place / "new").c_str(), 65534, 65534), 0);
   EXPECT_EQ(refuses("new", true), Code::not_permitted);
   EXPECT_EQ(refuses("new", false), Code::not_permitted);
+}
+
+// socket_file.cpp, make_folder(): the owner of a private folder not compared with the process's user.
+TEST(SocketFolder, OfRootIsNotPrivateForAnotherUser) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can become another user";
+  const Place place;
+  fs::permissions(place / "", static_cast<fs::perms>(0711));
+  fs::create_directory(place / "roots");
+  fs::permissions(place / "roots", static_cast<fs::perms>(0700));
+
+  const pid_t child = fork();
+  if (child == 0) {
+    if (setgid(65534) != 0 || setuid(65534) != 0) _exit(2);
+    const auto unsafe = make_folder(place / "roots", true);
+    _exit(unsafe && unsafe->code == Code::not_permitted ? 0 : 3);
+  }
+  int end = 0;
+  ASSERT_EQ(waitpid(child, &end, 0), child);
+
+  EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 0) << end;
+  EXPECT_FALSE(make_folder(place / "roots", true)) << "root's own";
 }
 
 // socket_file.cpp: a dead socket not removed; a live one removed.

@@ -51,12 +51,15 @@ def built(name):
 class Server:
     """A process of server.c and the children that it forks, in a folder of their own."""
 
-    def __init__(self, folder, shim=True, runner=(), **environment):
+    def __init__(self, folder, shim=True, runner=(), owner=None, **environment):
         self.folder = pathlib.Path(folder)
         (self.folder / 'run').mkdir(mode=0o700)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.folder / 'test'))
         self.socket.settimeout(20)
+        if owner is not None:
+            for path in (self.folder, self.folder / 'run', self.folder / 'test'):
+                os.chown(path, owner, owner)
         # Only the server itself gets these: what starts it would have sockets as well.
         variables = {'XDG_RUNTIME_DIR': self.folder / 'run', **({'LD_PRELOAD': SHIM} if shim else {}), **environment}
         settings = [f'{name}={value}' for name, value in variables.items()]

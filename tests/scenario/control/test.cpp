@@ -231,7 +231,8 @@ TEST(Control, RefusesAnotherUser) {
   EXPECT_EQ(ask(served.socket(), {})["ok"], true);
 }
 
-// socket_file.cpp, make_folder(): the owner, either of the two modes not looked at; O_NOFOLLOW left out.
+// socket_file.cpp, make_folder(): neither the owner nor why_not_trusted() asked; the mode of a private one not looked at; O_NOFOLLOW
+// left out.
 TEST(Control, UsesNoFolderThatIsNotSafe) {
   const Workplace place;
   fs::create_directory(place / "loose");
