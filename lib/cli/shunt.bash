@@ -7,6 +7,15 @@ _shunt_processes() { "$1" ps 2>/dev/null | awk 'NR > 1 { print $1; print $3 }'; 
 # The patches that are applied in a process.
 _shunt_patches() { "$1" status "$2" 2>/dev/null | sed -n 's/^\([^ ][^:]*\): applied .*/\1/p'; }
 
+# The lines that begin with a word, as they must be typed. Names are chosen by others: compgen -W would expand them, and run
+# what a process is called.
+_shunt_beginning_with() {
+  local line
+  while IFS= read -r line; do
+    [[ -z $line || $line != "$1"* ]] || printf '%q\n' "$line"
+  done
+}
+
 _shunt() {
   local command=${COMP_WORDS[0]} word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   local verb= words=() k
@@ -41,11 +50,13 @@ _shunt() {
   local files='!*.so' # what compgen leaves out
   case $verb,${#words[@]} in
     ,*) mapfile -t COMPREPLY < <(compgen -W "ps imports check apply revert status" -- "$word") ;;
-    apply,0 | revert,0 | status,0) mapfile -t COMPREPLY < <(compgen -W "$(_shunt_processes "$command")" -- "$word") ;;
-    revert,1) mapfile -t COMPREPLY < <(compgen -W "$(_shunt_patches "$command" "${words[0]}")" -- "$word") ;;
+    apply,0 | revert,0 | status,0)
+      mapfile -t COMPREPLY < <(_shunt_processes "$command" | _shunt_beginning_with "$word")
+      ;;
+    revert,1) mapfile -t COMPREPLY < <(_shunt_patches "$command" "${words[0]}" | _shunt_beginning_with "$word") ;;
     apply,1 | check,0) mapfile -t COMPREPLY < <(compgen -f -X "$files" -- "$word"; compgen -d -S / -- "$word") ;;
     check,* | imports,*)
-      mapfile -t COMPREPLY < <(compgen -W "$(_shunt_processes "$command")" -- "$word"; compgen -f -- "$word")
+      mapfile -t COMPREPLY < <(_shunt_processes "$command" | _shunt_beginning_with "$word"; compgen -f -- "$word")
       ;;
   esac
   [[ ${COMPREPLY[0]-} != */ ]] || compopt -o nospace 2>/dev/null
