@@ -75,7 +75,8 @@ Exit of_files(const ImportsOptions &options, const Console &console) {
     std::sort(imports.begin(), imports.end(), [](const auto *a, const auto *b) { return a->name < b->name; });
     found += imports.size();
     files.push_back(to_json(file, imports));
-    text += (text.empty() ? "" : "\n") + to_text(file, imports, console);
+    if (!text.empty()) text += "\n";
+    text += to_text(file, imports, console);
   }
   if (console.is_json) {
     Json document = Console::document();

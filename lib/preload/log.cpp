@@ -85,9 +85,8 @@ bool write_to_syslog(shunt_log_level level, const std::string &line) {
 void say(shunt_log_level level, const std::string &text) {
   if (level < lowest) return;
   static constexpr const char *kNames[] = {"debug", "info", "warning", "error"};
-  // Appended: g++ 12 at -O3 warns of the sum of a literal and a string (-Wrestrict, its bug 105329).
-  std::string line = "shunt[";
-  line.append(std::to_string(getpid())).append("]: ").append(kNames[level]).append(": ").append(text);
+  const std::string process = "shunt[" + std::to_string(getpid()) + "]: ";
+  const std::string line = process + kNames[level] + ": " + text;
   const int saved = errno;
   {
     const std::lock_guard lock(log_mutex);
