@@ -1,6 +1,6 @@
 """waiting.py: for tests that watch another program from outside, where nothing tells them when it is done: its socket, its
-answer over the network, its state in /proc. They ask again until it is so; how long that takes is no test's business, and the deadline only
-ends a test that would wait for ever."""
+answer over the network, its state in /proc. They ask again until it is so; how long that takes is no test's business, and
+the deadline only ends a test that would wait for ever."""
 
 import time
 

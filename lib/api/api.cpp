@@ -1,5 +1,6 @@
-// api.cpp: shunt.h over the engine, without the prefix shunt_, which exports.cpp puts on. Nothing here decides anything: it checks arguments, copies strings, and turns C++ values
-// into handles. No exception leaves a function: the only one that can occur is that there is no memory.
+// api.cpp: shunt.h over the engine, without the prefix shunt_, which exports.cpp puts on. Nothing here decides anything: it checks
+// arguments, copies strings, and turns C++ values into handles. No exception leaves a function: the only one that can occur is
+// that there is no memory.
 #include <fcntl.h>
 #include <shunt/shunt.h>
 
@@ -147,8 +148,8 @@ void error_free(shunt_error *error) {
   if (error != no_memory()) delete error;
 }
 
-/// The registry, and with it the engine, is made here already: a host that locks around its own calls and around fork() sets its log before, so that its
-/// handlers for fork() run before the engine's.
+/// The registry, and with it the engine, is made here already: a host that locks around its own calls and around fork() sets its
+/// log before, so that its handlers for fork() run before the engine's.
 void set_log(shunt_log_sink sink, void *user, shunt_log_level level) {
   Registry::instance();
   shunt::core::set_log(sink, user, level);
