@@ -354,8 +354,8 @@ bool CallFrames::at(std::size_t k, CallFrame &frame) const {
   return k < count_ && read_frame(image_, entry(k, 1), header_.address, frame);
 }
 
-bool CallFrames::find(std::uint64_t address, CallFrame &frame) const {
-  std::size_t low = 0, high = count_;  // the last whose begin is at most `address`
+std::size_t CallFrames::first_behind(std::uint64_t address) const {
+  std::size_t low = 0, high = count_;
   while (low < high) {
     const std::size_t middle = low + (high - low) / 2;
     if (entry(middle, 0) <= address)
@@ -363,7 +363,12 @@ bool CallFrames::find(std::uint64_t address, CallFrame &frame) const {
     else
       high = middle;
   }
-  return low > 0 && at(low - 1, frame) && address >= frame.begin && address < frame.end;
+  return low;
+}
+
+bool CallFrames::find(std::uint64_t address, CallFrame &frame) const {
+  const std::size_t behind = first_behind(address);
+  return behind > 0 && at(behind - 1, frame) && address >= frame.begin && address < frame.end;
 }
 
 std::size_t trampoline_frame_bound(const CallFrame &frame) {

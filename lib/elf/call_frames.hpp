@@ -36,6 +36,8 @@ class CallFrames {
   [[nodiscard]] std::size_t size() const { return count_; }
   /// The k-th by address. False when its description cannot be understood.
   bool at(std::size_t k, CallFrame &frame) const;
+  /// The first that begins behind `address`: at() takes it. size() when there is none.
+  [[nodiscard]] std::size_t first_behind(std::uint64_t address) const;
   /// The one that holds `address`. False when there is none.
   bool find(std::uint64_t address, CallFrame &frame) const;
 

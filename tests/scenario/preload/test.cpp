@@ -252,7 +252,7 @@ TEST(PreloadFolder, SaysThatASignalCannotBeUsed) {
   EXPECT_EQ(program.times_said("without SHUNT_DIR"), 1U) << program.said();
 }
 
-// file_rules.cpp, why_not_trusted() answers nothing.
+// base/trust.hpp, why_not_trusted() answers nothing.
 TEST(PreloadFolder, RefusesAFileThatOthersMayWrite) {
   const Workplace place;
   Program program(place, {"SHUNT_DIR=" + place.folder().string()});

@@ -1,0 +1,53 @@
+// object_code.hpp: the code of one object, as entry redirects need it: where it lies, how its frames are unwound, and which of
+// its bytes direct jumps and calls lead to.
+//
+// Only program headers are copied: the bytes stay where they are, so the object must stay loaded while this is asked.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+
+#include "arch/jump_targets.hpp"
+#include "base/page_vector.hpp"
+#include "elf/call_frames.hpp"
+#include "elf/image.hpp"
+
+namespace shunt::core {
+
+class ObjectCode {
+ public:
+  /// Takes nothing from malloc: may be called inside ObjectTable::while_locked().
+  explicit ObjectCode(const Image &image);
+  ObjectCode() = default;
+
+  /// Lowest address of the object; its end.
+  [[nodiscard]] std::uintptr_t low() const { return low_; }
+  [[nodiscard]] std::uintptr_t high() const { return high_; }
+  /// The readable code, one segment each.
+  [[nodiscard]] std::span<const arch::Bytes> texts() const { return {texts_.data(), text_count_}; }
+  /// The segment of code that holds `size` bytes at `address`, or NULL.
+  [[nodiscard]] const arch::Bytes *text_at(std::uintptr_t address, std::size_t size = 1) const;
+  /// The readable segments that are no code.
+  [[nodiscard]] std::span<const arch::Bytes> data() const { return {data_.data(), data_count_}; }
+  /// What .eh_frame says of the function that holds `address`.
+  bool frame_at(std::uintptr_t address, CallFrame &frame) const { return frames_.find(address, frame); }
+  [[nodiscard]] const CallFrames &frames() const { return frames_; }
+
+  /// The targets of the direct jumps and calls in `text`, one of texts(). Found at the first call, which reads all of the code and
+  /// takes an eighth of its size in pages; NULL when there is no memory.
+  [[nodiscard]] const arch::JumpTargets *jumps(const arch::Bytes &text);
+
+ private:
+  // Linkers write one segment of code, and up to four others. What is beyond is not looked at, and cannot be redirected.
+  static constexpr std::size_t kMaximumTexts = 4, kMaximumData = 12;
+
+  std::uintptr_t low_ = 0, high_ = 0;
+  std::array<arch::Bytes, kMaximumTexts> texts_;
+  std::array<arch::Bytes, kMaximumData> data_;
+  std::size_t text_count_ = 0, data_count_ = 0;
+  CallFrames frames_{{}, {}};
+  std::array<std::unique_ptr<arch::JumpTargets>, kMaximumTexts> jumps_;
+};
+
+}  // namespace shunt::core
