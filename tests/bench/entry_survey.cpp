@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 
+#include "arch/native_code.hpp"
 #include "library_functions.hpp"
 
 namespace {

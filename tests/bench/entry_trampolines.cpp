@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "arch/native_code.hpp"
 #include "library_functions.hpp"
 #include "memory/near_memory.hpp"
 #include "memory/text_flip.hpp"
