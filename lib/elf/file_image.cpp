@@ -38,7 +38,7 @@ Error malformed(const char *name, const char *why) {
 
 }  // namespace
 
-Result<FileImage> FileImage::read(int fd, const char *name) {
+Result<FileImage> FileImage::read(int fd, const char *name, Accept accept) {
   struct stat status {};
   if (fstat(fd, &status) != 0) return file_error(Code::patch_unreadable, name, "cannot be examined", errno);
   const auto file_size = static_cast<std::uint64_t>(status.st_size);
@@ -54,7 +54,8 @@ Result<FileImage> FileImage::read(int fd, const char *name) {
     error.object = name;
     return error;
   }
-  if (header.e_type != ET_DYN) return malformed(name, "it is not a shared library (link it with -shared)");
+  if (header.e_type != ET_DYN && (header.e_type != ET_EXEC || accept != Accept::programs))
+    return malformed(name, "it is not a shared library (link it with -shared)");
   if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum == 0 || header.e_phnum > kMaximumHeaders)
     return malformed(name, "its program headers have an impossible size or number");
 

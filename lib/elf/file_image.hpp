@@ -13,9 +13,13 @@ namespace shunt::core {
 
 class FileImage {
  public:
+  enum class Accept : std::uint8_t {
+    libraries,  // and programs that are position independent: they look the same
+    programs,   // those that are not as well
+  };
   /// Reads the file behind `fd` (from its start; the position is not used). `name` is for messages.
   /// Errors: patch_unreadable, patch_malformed, patch_architecture.
-  static Result<FileImage> read(int fd, const char *name);
+  static Result<FileImage> read(int fd, const char *name, Accept accept = Accept::libraries);
 
   [[nodiscard]] const Image &image() const { return image_; }
 
