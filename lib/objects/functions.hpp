@@ -18,8 +18,8 @@
 //   f.constprop.0, f.isra.0, f.part.0  a copy of f, or a part of it, with another signature: asking for f does not find it. clones_of()
 //                 does, so that it can be said that such calls do not come to f.
 //
-// Cost: 20 bytes for a symbol, and the strings of the symbol table. With libc's 6,400 functions that is 0.5 MiB, read in 2 ms; a
-// name is found in 4 us. It grows with the number of symbols; nothing is sorted by name, since few names are asked for.
+// Cost, measured: 200,000 functions with names of 75 characters take 22 MB, are read in 70 ms, and a name among them is found in
+// 0.2 ms; libc's 6,400 take 0.5 MB, 2 ms and 4 us. Nothing is sorted by name, since few names are asked for.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,10 @@ __attribute__((noinline)) static int hidden(int a) { return a * 3 + 1; }
 __attribute__((noinline)) static int only_here(int a) { return a * 5 + hidden(a); }
 __attribute__((visibility("hidden"), noinline)) int inner(int a) { return a * 7 + 2; }
 int exported(int a) { return only_here(a) + inner(a) + hidden(a + 1); }
+#ifdef VERSIONED
+int old_exported(int a) { return a + 41; }
+__asm__(".symver old_exported, exported@V1");
+#endif
 int alias(int a) __attribute__((alias("exported")));
 
 /* The compiler puts what is never expected into a part that lies elsewhere: unlikely.cold. */
