@@ -25,6 +25,9 @@ class JumpTargets {
     return true;
   }
 
+  /// Whether any code of the object may jump to or call `address`: one bit is looked at.
+  [[nodiscard]] bool leads_to(std::uint64_t address) const { return any(address, address + 1); }
+
   /// Whether code outside [own, own + own_size) jumps to one of [begin, end); `to` is one such target then.
   template <class Isa>
   [[nodiscard]] bool lead_to(std::uint64_t begin, std::uint64_t end, std::uint64_t own, std::size_t own_size,

@@ -30,6 +30,22 @@ std::vector<OfflineRequest> requests_of(const core::ElfFile &patch, const std::v
   return requests;
 }
 
+Json to_json(const OfflineEntry &entry) {
+  return {{"chosen", entry.is_chosen}, {"address", hexadecimal(entry.address)},
+          {"form", entry.form},        {"why", entry.why},
+          {"names", entry.names},      {"names_from", entry.names_from},
+          {"path", entry.path},        {"source", entry.source},
+          {"size", entry.size},        {"cold_parts", entry.cold_parts},
+          {"clones", entry.clones}};
+}
+
+Json to_json(const std::vector<InlinedIn> &inlined) {
+  Json rows = Json::array();
+  for (const auto &[path, copies] : inlined)
+    rows.push_back({{"path", path}, {"count", copies.count}, {"sites", copies.sites}});
+  return rows;
+}
+
 Json to_json(const OfflineReport &report, const core::ElfFile &patch) {
   const auto unreached = [](const std::vector<Unreached> &list) {
     Json rows = Json::array();
@@ -42,7 +58,7 @@ Json to_json(const OfflineReport &report, const core::ElfFile &patch) {
     Json callers = Json::array();
     for (const OfflineCaller &caller : function.callers)
       callers.push_back({{"path", caller.path},
-                         {"slots", caller.jump_slots + caller.glob_dats + caller.absolutes},
+                         {"slots", caller.slots()},
                          {"jump_slots", caller.jump_slots},
                          {"glob_dats", caller.glob_dats},
                          {"absolutes", caller.absolutes}});
@@ -52,6 +68,8 @@ Json to_json(const OfflineReport &report, const core::ElfFile &patch) {
                          {"provider", function.provider},
                          {"slots", function.slots()},
                          {"callers", std::move(callers)},
+                         {"entry", function.entry ? to_json(*function.entry) : Json()},
+                         {"inlined", to_json(function.inlined)},
                          {"unreached", unreached(function.unreached)}});
   }
   Json document = Console::document();
@@ -61,6 +79,7 @@ Json to_json(const OfflineReport &report, const core::ElfFile &patch) {
   document["undefined_symbols"] = report.undefined;
   document["libraries_not_found"] = report.missing;
   document["left_out"] = unreached(report.left_out);
+  document["inlined_unknown"] = unreached(report.unknown);
   return document;
 }
 
@@ -76,21 +95,40 @@ std::string kinds_of(const OfflineCaller &caller) {
   return text;
 }
 
+std::string to_text(const OfflineEntry &entry) {
+  std::string text;
+  if (entry.is_chosen)
+    text += "  entry: jump at " + hexadecimal(entry.address) + ", since " + printable(entry.why) + "\n";
+  if (!entry.is_needed) text += "  slots only: " + printable(entry.why) + "\n";
+  if (!entry.is_chosen) return text;
+  if (entry.names.size() > 1) {
+    std::string names;
+    for (const std::string &name : entry.names) names += (names.empty() ? "" : ", ") + printable(demangled(name));
+    text += "  all names of this code: " + names + "\n";
+  }
+  if (entry.cold_parts > 0)
+    text += "  split by the compiler: " + counted(entry.cold_parts, "part") + " of it, rarely run, elsewhere\n";
+  return text;
+}
+
 std::string to_text(const OfflineReport &report, const core::ElfFile &patch, const Console &console) {
   std::string text = console.paint(Colour::strong, printable(patch.path)) + ": " + patch.machine->name + ", replaces " +
                      counted(report.functions.size(), "function") + "\n";
   for (const OfflineFunction &function : report.functions) {
-    const Colour colour = function.callers.empty() ? Colour::bad : Colour::good;
+    const Colour colour = function.is_reached() ? Colour::good : Colour::bad;
     text += console.paint(colour, printable(demangled(function.symbol))) + ": " + counted(function.slots(), "slot") +
             " in " + counted(function.callers.size(), "file");
     text += function.provider.empty() ? "\n" : ", defined by " + printable(function.provider) + "\n";
     for (const OfflineCaller &caller : function.callers)
       text += "  " + printable(caller.path) + ": " + kinds_of(caller) + "\n";
+    if (function.entry) text += to_text(*function.entry);
     for (const Unreached &one : function.unreached)
       text += "  not reached: " + printable(one.path.empty() ? one.reason : one.path + " " + one.reason) + "\n";
   }
   for (const Unreached &one : report.left_out)
     text += "not looked at: " + printable(one.path + " " + one.reason) + "\n";
+  for (const Unreached &one : report.unknown)
+    text += "inlined copies cannot be told: " + printable(one.path + " " + one.reason) + "\n";
   if (!report.undefined.empty()) {
     text += console.paint(Colour::bad, "would not load") + ": nothing here defines";
     for (const std::string &symbol : report.undefined) text += " " + printable(demangled(symbol));
@@ -104,7 +142,7 @@ std::string to_text(const OfflineReport &report, const core::ElfFile &patch, con
 Exit of_patch_alone(const core::ElfFile &patch, const std::vector<OfflineRequest> &requests, const Console &console) {
   OfflineReport report = check_offline(patch, {}, {}, {});
   for (const OfflineRequest &request : requests)
-    report.functions.push_back({request.symbol, request.replacement, {}, {}, {}});
+    report.functions.push_back({request.symbol, request.replacement, {}, {}, {}, {}, {}});
   if (console.is_json) {
     console.print(to_json(report, patch));
   } else {
@@ -124,7 +162,8 @@ Exit of_files(const CheckOptions &options, const core::ElfFile &patch, const std
   std::vector<core::ElfFile> files;
   for (const std::string &target : options.targets) files.push_back(read_elf(target));
   const OfflineReport report =
-      check_offline(patch, requests, std::move(files), {options.callers, options.not_callers, options.provider});
+      check_offline(patch, requests, std::move(files),
+                    {options.callers, options.not_callers, options.provider, options.reach, options.also});
   console.is_json ? console.print(to_json(report, patch)) : console.print(to_text(report, patch, console));
   return report.is_good() ? Exit::done : Exit::no;
 }

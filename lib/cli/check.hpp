@@ -11,11 +11,11 @@ namespace shunt::cli {
 struct CheckOptions {
   std::string patch;
   std::vector<std::string> targets;  // files, or one process; none: only the patch itself is looked at
-  std::vector<std::string> symbols, callers, not_callers;
-  std::string provider;
+  std::vector<std::string> symbols, callers, not_callers, also;
+  std::string provider, reach;
 };
 
-/// `no` when a function reaches no slot, a named file's own calls go past it, or the patch could not be loaded.
+/// `no` when a function is not reached, a call in a named file goes past it, or the patch could not be loaded.
 Exit run_check(const CheckOptions &options, const Console &console);
 
 }  // namespace shunt::cli

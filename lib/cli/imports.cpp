@@ -4,6 +4,7 @@
 #include <map>
 
 #include "cli/connection.hpp"
+#include "cli/entries.hpp"
 #include "cli/names.hpp"
 #include "cli/plan_text.hpp"
 #include "cli/target.hpp"
@@ -27,7 +28,21 @@ std::string notes(const core::FileImport &import) {
   return text;
 }
 
-Json to_json(const core::ElfFile &file, const std::vector<const core::FileImport *> &imports) {
+/// The file's own functions that are asked for by name, static ones too: those that entry redirects reach.
+std::vector<OfflineEntry> own_functions(const core::ElfFile &file, const std::vector<std::string> &globs) {
+  std::vector<OfflineEntry> entries;
+  if (globs.empty()) return entries;
+  FileFunctions functions(file);
+  std::vector<core::FunctionName> wanted;
+  functions.for_each([&](const core::FunctionName &one) {
+    if (is_wanted(globs, one.name)) wanted.push_back(one);
+  });
+  for (const core::FunctionName &one : wanted) entries.push_back(functions.entry_of(one, {}));
+  return entries;
+}
+
+Json to_json(const core::ElfFile &file, const std::vector<const core::FileImport *> &imports,
+             const std::vector<OfflineEntry> &entries) {
   Json rows = Json::array();
   for (const core::FileImport *import : imports)
     rows.push_back({{"symbol", import->name},
@@ -41,13 +56,31 @@ Json to_json(const core::ElfFile &file, const std::vector<const core::FileImport
                     {"jump_slots", import->jump_slots},
                     {"glob_dats", import->glob_dats},
                     {"absolutes", import->absolutes}});
-  return {{"path", file.path},         {"machine", file.machine->name}, {"soname", file.soname},
-          {"build_id", file.build_id}, {"debug_link", file.debug_link}, {"needed", file.needed},
-          {"imports", std::move(rows)}};
+  Json functions = Json::array();
+  for (const OfflineEntry &entry : entries)
+    functions.push_back({{"symbol", entry.name},
+                         {"demangled", demangled(entry.name)},
+                         {"source", entry.source},
+                         {"address", hexadecimal(entry.address)},
+                         {"size", entry.size},
+                         {"form", entry.form},
+                         {"why", entry.why},
+                         {"names", entry.names}});
+  return {{"path", file.path},          {"machine", file.machine->name},    {"soname", file.soname},
+          {"build_id", file.build_id},  {"debug_link", file.debug_link},    {"needed", file.needed},
+          {"imports", std::move(rows)}, {"functions", std::move(functions)}};
+}
+
+std::string to_text(const std::vector<OfflineEntry> &entries, const Console &console) {
+  Table table({{"FUNCTION"}, {"SOURCE"}, {"ADDRESS", Column::number}, {"SIZE", Column::number}, {"ENTRY"}});
+  for (const OfflineEntry &entry : entries)
+    table.add({demangled(entry.name), entry.source, hexadecimal(entry.address), std::to_string(entry.size),
+               entry.is_chosen ? entry.form : "no: " + entry.why});
+  return table.is_empty() ? "" : "functions of its own\n" + table.text(console.screen);
 }
 
 std::string to_text(const core::ElfFile &file, const std::vector<const core::FileImport *> &imports,
-                    const Console &console) {
+                    const std::vector<OfflineEntry> &entries, const Console &console) {
   std::string text = console.paint(Colour::strong, printable(file.path)) + ": " + file.machine->name;
   text += file.build_id.empty() ? ", no build-id" : ", build-id " + file.build_id;
   std::string needed;
@@ -58,7 +91,8 @@ std::string to_text(const core::ElfFile &file, const std::vector<const core::Fil
   for (const core::FileImport *import : imports)
     table.add({demangled(import->name), import->version, number(import->jump_slots), number(import->glob_dats),
                number(import->absolutes), notes(*import)});
-  return text + (table.is_empty() ? "no import matches\n" : table.text(console.screen));
+  text += table.is_empty() ? "no import matches\n" : table.text(console.screen);
+  return text + to_text(entries, console);
 }
 
 Exit of_files(const ImportsOptions &options, const Console &console) {
@@ -73,10 +107,11 @@ Exit of_files(const ImportsOptions &options, const Console &console) {
     for (const core::FileImport &import : file.imports)
       if (is_wanted(options.symbols, import.name)) imports.push_back(&import);
     std::sort(imports.begin(), imports.end(), [](const auto *a, const auto *b) { return a->name < b->name; });
-    found += imports.size();
-    files.push_back(to_json(file, imports));
+    const std::vector<OfflineEntry> entries = own_functions(file, options.symbols);
+    found += imports.size() + entries.size();
+    files.push_back(to_json(file, imports, entries));
     if (!text.empty()) text += "\n";
-    text += to_text(file, imports, console);
+    text += to_text(file, imports, entries, console);
   }
   if (console.is_json) {
     Json document = Console::document();

@@ -1,6 +1,7 @@
 #include "cli/offline.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/glob.hpp"
@@ -32,33 +33,188 @@ bool defines_function(const core::ElfFile &file, const std::string &symbol) {
                      [&](const core::FileExport &one) { return one.name == symbol && one.is_function; });
 }
 
-OfflineFunction look_at(const OfflineRequest &request, const std::vector<LoadedFile> &files,
-                        const CallerFilter &filter) {
-  OfflineFunction function{request.symbol, request.replacement, {}, {}, {}};
+/// "3 copies of it inlined, at rules.cpp:12, rules.cpp:19"
+std::string inlined_text(const InlinedCopies &copies) {
+  constexpr std::size_t kShown = 4;
+  std::string text = std::to_string(copies.count) + (copies.count == 1 ? " copy" : " copies") + " of it inlined";
+  for (std::size_t k = 0; k < std::min(copies.sites.size(), kShown); ++k)
+    text += (k == 0 ? ", at " : ", ") + copies.sites[k];
+  const std::size_t left = copies.sites.size() - std::min(copies.sites.size(), kShown);
+  return left > 0 ? text + " and " + std::to_string(left) + " more places" : text;
+}
+
+/// Looks at one set of files, for one request after the other.
+class Look {
+ public:
+  Look(const std::vector<LoadedFile> &files, const OfflineOptions &options) : files_(files), options_(options) {}
+
+  OfflineFunction at(const OfflineRequest &request) {
+    OfflineFunction function{request.symbol, request.replacement, {}, {}, {}, {}, {}};
+    find_slots(function);
+    if (options_.reach != "slots") decide_entry(function);
+    tell_unreached(function);
+    return function;
+  }
+
+ private:
+  void find_slots(OfflineFunction &function) const {
+    for (const LoadedFile &one : files_) {
+      if (function.provider.empty() && defines_function(one.file, function.symbol)) function.provider = one.file.path;
+      const OfflineCaller caller = slots_in(one.file, function.symbol);
+      if (caller.slots() > 0 && options_.takes(one.file.path) && options_.reach != "entry")
+        function.callers.push_back(caller);
+    }
+    if (is_provider_wrong(function)) function.callers.clear();
+  }
+
+  [[nodiscard]] bool is_provider_wrong(const OfflineFunction &function) const {
+    return !options_.provider.empty() && !function.provider.empty() &&
+           !any_matches({options_.provider}, function.provider);
+  }
+
+  // ---- the entry: as the engine chooses in a process
+
+  void decide_entry(OfflineFunction &function) {
+    if (is_provider_wrong(function)) return;
+    std::vector<std::pair<FileFunctions *, core::FunctionName>> found;
+    for (const LoadedFile &one : files_) {
+      const bool is_asked = function.provider.empty()
+                                ? options_.provider.empty() || any_matches({options_.provider}, one.file.path)
+                                : one.file.path == function.provider;
+      if (!is_asked || (function.provider.empty() && !function.callers.empty())) continue;
+      FileFunctions &functions = functions_of(one.file);
+      if (!functions.unreadable().empty() && !function.provider.empty())
+        function.entry = refused(one.file.path, functions.unreadable());
+      for (const core::FunctionName &name : functions.named(function.symbol))
+        if (function.provider.empty() || name.is_exported) found.emplace_back(&functions, name);
+    }
+    if (found.empty()) return;
+    auto &[functions, name] = found.front();
+    const auto is_other = [&](const auto &one) { return one.first != functions || one.second.address != name.address; };
+    if (std::any_of(found.begin(), found.end(), is_other)) {
+      function.entry = refused("", "is the name of several functions (choose FILE:NAME):" + list_of(found));
+      return;
+    }
+    if (function.provider.empty()) function.provider = functions->path();
+    function.entry = functions->entry_of(name, options_.also);
+    choose(function, *functions, name.address);
+  }
+
+  /// Whether an entry that could be redirected would be.
+  void choose(OfflineFunction &function, FileFunctions &functions, std::uintptr_t address) const {
+    OfflineEntry &entry = *function.entry;
+    const bool is_for_some = !options_.callers.empty() || !options_.not_callers.empty();
+    const bool is_needed = options_.reach == "entry" || function.callers.empty() || functions.is_called_inside(address);
+    if (is_for_some) {
+      entry.why = "is not redirected for some of its calls only";
+    } else if (!is_needed) {
+      entry.why = "nothing in " + function.provider + " calls it itself";
+      entry.is_needed = false;
+    } else if (entry.is_chosen) {
+      entry.why = options_.reach == "entry"  ? "that was asked for"
+                  : function.callers.empty() ? "nobody calls it through a slot"
+                                             : function.provider + " calls it directly";
+    }
+    entry.is_chosen = entry.is_chosen && is_needed && !is_for_some;
+  }
+
+  static OfflineEntry refused(const std::string &path, std::string why) {
+    OfflineEntry entry;
+    entry.path = path;
+    entry.why = std::move(why);
+    return entry;
+  }
+
+  static std::string list_of(const std::vector<std::pair<FileFunctions *, core::FunctionName>> &found) {
+    constexpr std::size_t kShown = 6;
+    std::string text;
+    for (std::size_t k = 0; k < std::min(found.size(), kShown); ++k) {
+      const auto &[functions, name] = found[k];
+      text += (k > 0 ? ", " : " ") + std::string(name.source) + (*name.source != '\0' ? ":" : "") + name.name + " in " +
+              functions->path();
+    }
+    return found.size() > kShown ? text + " and others" : text;
+  }
+
+  FileFunctions &functions_of(const core::ElfFile &file) {
+    std::unique_ptr<FileFunctions> &known = functions_[file.path];
+    if (known == nullptr) known = std::make_unique<FileFunctions>(file);
+    return *known;
+  }
+
+  // ---- what is left
+
+  void tell_unreached(OfflineFunction &function) {
+    if (is_provider_wrong(function))
+      function.unreached.push_back({"", "defined by " + function.provider + ", which --provider does not name", true});
+    const bool is_entry_good = function.entry && (function.entry->is_chosen || !function.entry->is_needed);
+    const std::string no_entry =
+        function.entry && !function.entry->is_chosen ? "; no entry: it " + function.entry->why : "";
+    bool is_known = !function.provider.empty();
+    for (const auto &[file, was_named] : files_) {
+      const bool is_provider = file.path == function.provider;
+      const bool is_defined = defines_function(file, function.symbol);
+      const bool is_inner = !is_defined && (file.has_inner_function(function.symbol) || is_provider);
+      is_known = is_known || is_inner;
+      if (!options_.takes(file.path) || slots_in(file, function.symbol).slots() > 0 || (is_provider && is_entry_good))
+        continue;
+      const std::string reason = is_defined ? "defines it, and its own calls go through no slot"
+                                            : "has it inside (not exported): its calls go through no slot";
+      if (is_defined || is_inner)
+        function.unreached.push_back({file.path, reason + (is_provider || !is_defined ? no_entry : ""), was_named});
+      tell_clones(function, file, was_named);
+    }
+    if (function.is_reached() || function.is_short()) return;
+    function.unreached.push_back(
+        {"", is_known ? "no file imports it" + no_entry : "unknown: no file imports or defines it" + unknown_names(),
+         true});
+  }
+
+  /// A call of such a copy is a call of the function, as it was written.
+  void tell_clones(OfflineFunction &function, const core::ElfFile &file, bool was_named) {
+    if (!was_named) return;
+    std::string names;
+    for (const core::FunctionName &one : functions_of(file).clones_of(function.symbol))
+      names += (names.empty() ? "" : ", ") + std::string(one.name);
+    if (!names.empty())
+      function.unreached.push_back({file.path, "has copies of it with another signature: " + names, was_named});
+  }
+
+  /// Whose static functions nobody can know.
+  std::string unknown_names() {
+    std::string text;
+    for (const LoadedFile &one : files_) {
+      const FileFunctions &functions = functions_of(one.file);
+      if (one.was_named && functions.unreadable().empty() && !functions.has_all_names())
+        text += "; of " + one.file.path + " there is " + functions.names_from();
+    }
+    return text;
+  }
+
+  const std::vector<LoadedFile> &files_;
+  const OfflineOptions &options_;
+  std::map<std::string, std::unique_ptr<FileFunctions>> functions_;
+};
+
+/// Copies that were put into callers, in the files that were named and in those whose entries are chosen.
+void find_inlined_copies(OfflineReport &report, const std::vector<LoadedFile> &files, const OfflineOptions &options) {
+  std::vector<std::string> symbols;
+  for (const OfflineFunction &function : report.functions) symbols.push_back(function.symbol);
   for (const auto &[file, was_named] : files) {
-    const bool is_defined = defines_function(file, request.symbol);
-    const bool is_inner = !is_defined && file.has_inner_function(request.symbol);
-    const OfflineCaller caller = slots_in(file, request.symbol);
-    const bool has_slots = caller.jump_slots + caller.glob_dats + caller.absolutes > 0;
-    if (is_defined && function.provider.empty()) function.provider = file.path;
-    if (!filter.takes(file.path)) continue;
-    if (has_slots) {
-      function.callers.push_back(caller);
-    } else if (is_defined) {
-      function.unreached.push_back({file.path, "defines it, and its own calls go through no slot", was_named});
-    } else if (is_inner) {
-      function.unreached.push_back(
-          {file.path, "has it inside (not exported): its calls go through no slot", was_named});
+    const bool has_entry = std::any_of(
+        report.functions.begin(), report.functions.end(),
+        [&path = file.path](const OfflineFunction &one) { return one.is_reached() && one.provider == path; });
+    if (!options.takes(file.path) || (!was_named && !has_entry)) continue;
+    std::map<std::string, InlinedCopies> found;
+    std::string why;
+    if (!find_inlined_in(file.path, symbols, found, why)) report.unknown.push_back({file.path, why, was_named});
+    for (OfflineFunction &function : report.functions) {
+      const auto copies = found.find(function.symbol);
+      if (copies == found.end()) continue;
+      function.inlined.push_back({file.path, copies->second});
+      function.unreached.push_back({file.path, "has " + inlined_text(copies->second), was_named});
     }
   }
-  if (!filter.provider.empty() && !function.provider.empty() && !any_matches({filter.provider}, function.provider)) {
-    function.callers.clear();
-    function.unreached.push_back({"", "defined by " + function.provider + ", which --provider does not name", true});
-  }
-  if (!function.callers.empty() || function.is_short()) return function;
-  const bool is_known = !function.provider.empty() || !function.unreached.empty();
-  function.unreached.push_back({"", is_known ? "no file imports it" : "unknown: no file imports or defines it", true});
-  return function;
 }
 
 /// Versions count where both sides have one.
@@ -83,7 +239,7 @@ std::vector<std::string> undefined_in(const core::ElfFile &patch, const std::vec
 
 std::uint32_t OfflineFunction::slots() const {
   std::uint32_t count = 0;
-  for (const OfflineCaller &caller : callers) count += caller.jump_slots + caller.glob_dats + caller.absolutes;
+  for (const OfflineCaller &caller : callers) count += caller.slots();
   return count;
 }
 
@@ -96,7 +252,7 @@ bool OfflineReport::is_good() const {
          std::none_of(functions.begin(), functions.end(), [](const OfflineFunction &one) { return one.is_short(); });
 }
 
-bool CallerFilter::takes(const std::string &path) const {
+bool OfflineOptions::takes(const std::string &path) const {
   return (callers.empty() || any_matches(callers, path)) && !any_matches(not_callers, path);
 }
 
@@ -109,7 +265,7 @@ std::vector<OfflineRequest> default_requests(const core::ElfFile &patch) {
 }
 
 OfflineReport check_offline(const core::ElfFile &patch, const std::vector<OfflineRequest> &requests,
-                            std::vector<core::ElfFile> files, const CallerFilter &filter) {
+                            std::vector<core::ElfFile> files, const OfflineOptions &options) {
   OfflineReport report;
   std::vector<core::ElfFile> fitting;
   for (core::ElfFile &file : files) {
@@ -121,7 +277,9 @@ OfflineReport check_offline(const core::ElfFile &patch, const std::vector<Offlin
     }
   }
   LibrarySet set = with_needed(std::move(fitting));
-  for (const OfflineRequest &request : requests) report.functions.push_back(look_at(request, set.files, filter));
+  Look look(set.files, options);
+  for (const OfflineRequest &request : requests) report.functions.push_back(look.at(request));
+  find_inlined_copies(report, set.files, options);
 
   // What the patch itself needs is loaded with it, but no call in there is one of the program.
   const LibrarySet of_patch = with_needed({patch});

@@ -50,13 +50,19 @@ Suffix suffix_of(std::string_view name) {
   return dot == std::string_view::npos ? Suffix::none : suffix_of(name, name.substr(0, dot));
 }
 
-/// "src/rules.cpp" is the source "/build/src/rules.cpp".
-bool is_source(std::string_view source, std::string_view asked) {
-  if (!source.ends_with(asked)) return false;
-  return source.size() == asked.size() || source[source.size() - asked.size() - 1] == '/';
+}  // namespace
+
+AskedFunction::AskedFunction(std::string_view text) : name(text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return;
+  source = text.substr(0, colon);
+  name = text.substr(colon + 1);
 }
 
-}  // namespace
+bool AskedFunction::is_source(std::string_view path) const {
+  if (!path.ends_with(source)) return false;
+  return source.empty() || path.size() == source.size() || path[path.size() - source.size() - 1] == '/';
+}
 
 // ---- what is copied under the loader's lock
 
@@ -263,16 +269,14 @@ FunctionName ObjectFunctions::name_of(const Item &item) const {
 }
 
 template <class Take>
-std::vector<FunctionName> ObjectFunctions::with_stem(std::string_view asked, Take take) const {
+std::vector<FunctionName> ObjectFunctions::with_stem(std::string_view text, Take take) const {
   std::vector<FunctionName> found;
-  const std::size_t colon = asked.rfind(':');
-  const std::string_view source = colon == std::string_view::npos ? "" : asked.substr(0, colon);
-  if (colon != std::string_view::npos) asked.remove_prefix(colon + 1);
-  const std::uint32_t hash = stem_hash(asked);
+  const AskedFunction asked(text);
+  const std::uint32_t hash = stem_hash(asked.name);
   for (const Item &item : items_) {
     if (item.hash != hash || !is_function(item)) continue;
     const FunctionName name = name_of(item);
-    if (take(suffix_of(name.name, asked)) && (source.empty() || is_source(name.source, source))) found.push_back(name);
+    if (take(suffix_of(name.name, asked.name)) && asked.is_source(name.source)) found.push_back(name);
   }
   return found;
 }

@@ -36,6 +36,15 @@
 
 namespace shunt::core {
 
+/// What somebody asks for: "name", or "file.cpp:name" for the one of that source file.
+struct AskedFunction {
+  std::string_view source, name;  // source: "" any
+
+  explicit AskedFunction(std::string_view text);
+  /// Whether a source file, named as the compiler was given it, is the one that is meant: "src/rules.cpp" is "/build/src/rules.cpp".
+  [[nodiscard]] bool is_source(std::string_view path) const;
+};
+
 /// One name of one function. The texts live as long as the ObjectFunctions.
 struct FunctionName {
   const char *name = "";
@@ -141,7 +150,7 @@ class ObjectFunctions {
   [[nodiscard]] FunctionName name_of(const Item &item) const;
   [[nodiscard]] const Item *first_at(std::uintptr_t address) const;
   template <class Take>
-  [[nodiscard]] std::vector<FunctionName> with_stem(std::string_view asked, Take take) const;
+  [[nodiscard]] std::vector<FunctionName> with_stem(std::string_view text, Take take) const;
   void add_cold_parts(std::uintptr_t address, const ObjectCode &code, std::vector<arch::Bytes> &parts) const;
   void find_padding(const ObjectCode &code, arch::Function &function) const;
 

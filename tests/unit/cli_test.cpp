@@ -131,8 +131,8 @@ ElfFile caller(const char *path) {
   return one;
 }
 
-OfflineReport check(std::vector<ElfFile> files, const CallerFilter &filter = {}) {
-  return check_offline(patch(), default_requests(patch()), std::move(files), filter);
+OfflineReport check(std::vector<ElfFile> files, const OfflineOptions &options = {}) {
+  return check_offline(patch(), default_requests(patch()), std::move(files), options);
 }
 
 TEST(Offline, OnlyStrongFunctionsAreTakenByThemselves) {

@@ -8,4 +8,7 @@ int damage(const Player &player, int roll);
 
 [[gnu::noinline]] static int inner(int x) { return x * 3; }
 
-int main(int count, char **) { return rules::damage({count}, inner(count)); }
+/// Put into its caller; debug information has no linker's name for it.
+static inline int inlined_too(int x) { return x * 5 ^ 9; }
+
+int main(int count, char **) { return rules::damage({count}, inner(count) + inlined_too(count)); }
