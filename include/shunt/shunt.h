@@ -97,7 +97,35 @@ SHUNT_API void shunt_set_log(shunt_log_sink sink, void *user, shunt_log_level le
 
 /* ---- redirects ---------------------------------------------------------------------------------------------------- */
 
-/* How one redirect chooses its slots. Set everything to zero, then what is needed; or use SHUNT_OPTIONS_INIT.
+/* By which way the calls of a function are redirected.
+ *
+ * SHUNT_REACH_AUTO   its slots; and its ENTRY as well, the first instructions of the function, where code of the object that
+ *                    defines it calls it directly or that cannot be excluded, or where nobody calls it through a slot. An entry
+ *                    that cannot be redirected is left, and the coverage says why; without a slot that is an error.
+ * SHUNT_REACH_SLOTS  only slots. Code is not touched.
+ * SHUNT_REACH_ENTRY  only the entry: no slot is written, imports reach the function through it. That it cannot be is an error.
+ *
+ * Whether code calls a function directly is asked of the bytes of the provider's code, once for each object: so rather too often
+ * than too seldom. Not seen are pointers to a function that its own object makes (a table, a callback that it hands out).
+ *
+ * A redirect for some calls only (callers, not_callers, caller_at, version) never uses an entry, since every call comes to an
+ * entry; asking for one is SHUNT_E_invalid_argument. A patch's own calls of what it replaces reach the originals in any case.
+ *
+ * A function whose entry is redirected is found by its exported name, or else by its name in .symtab or in a separate debug
+ * file (a static function; FILE.cpp:NAME where several files have one of the name), or by its address as text, "0x401136".
+ * Other names of the same code (aliases, functions that the linker folded) are redirected with it: each must be accepted in
+ * `also`. A function that an IFUNC chose, functions of the dynamic linker, of the unwinder, of patches and of shunt itself are never
+ * redirected at their entry.
+ *
+ * The slots through which libshunt.so calls are never redirected. An entry is what its calls come to as well, where it calls such
+ * a function (malloc, sigaction ...): the replacement is then called by shunt too, and must do what the function does. */
+typedef enum shunt_reach {
+  SHUNT_REACH_AUTO = 0,
+  SHUNT_REACH_SLOTS = 1,
+  SHUNT_REACH_ENTRY = 2,
+} shunt_reach;
+
+/* How one redirect chooses the calls that it is for. Set everything to zero, then what is needed; or use SHUNT_OPTIONS_INIT.
  * Globs know `*` and `?`. They are matched against an object's soname, its path and the last part of its path; the
  * executable's path is that of its file. Symbols are named as the dynamic linker knows them (C++: mangled). */
 typedef struct shunt_options {
@@ -120,9 +148,14 @@ typedef struct shunt_options {
    * below come or go, and is left as it is after a revert. It must be aligned and live until the redirect is reverted;
    * read it once per call. It belongs to the caller. */
   void **original;
+
+  /* By which way calls are redirected. */
+  shunt_reach reach;
+  /* Further names of the same code that are meant too, as a NULL-terminated array, or NULL. Only for an entry. */
+  const char *const *also;
 } shunt_options;
 
-#define SHUNT_OPTIONS_INIT {sizeof(shunt_options), NULL, NULL, NULL, NULL, NULL, NULL}
+#define SHUNT_OPTIONS_INIT {sizeof(shunt_options), NULL, NULL, NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL}
 
 /* Applies one redirect: a transaction of one. `options` may be NULL. *change is freed with shunt_change_free().
  * Errors: as shunt_transaction_add() and shunt_transaction_apply(). */
@@ -140,8 +173,9 @@ SHUNT_API shunt_code shunt_transaction_add(shunt_transaction *transaction, const
 
 /* Finds everything that the transaction would write, and writes nothing. The plan stays valid when the transaction is
  * freed. Errors: SHUNT_E_unknown_symbol, SHUNT_E_no_caller, SHUNT_E_no_provider, SHUNT_E_not_a_function,
- * SHUNT_E_several_functions (name a version, a provider or callers), SHUNT_E_original_unresolved,
- * SHUNT_E_bad_replacement, SHUNT_E_image_malformed. */
+ * SHUNT_E_several_functions (name a version, a provider, callers, or FILE:NAME), SHUNT_E_original_unresolved,
+ * SHUNT_E_bad_replacement, SHUNT_E_image_malformed, SHUNT_E_entry_refused (the entry cannot be redirected, and it was asked
+ * for or there is no slot). */
 SHUNT_API shunt_code shunt_transaction_plan(const shunt_transaction *transaction, shunt_plan **plan, shunt_error **error);
 
 /* Plans and commits without letting an object come or go in between.
@@ -174,13 +208,30 @@ SHUNT_API const char *shunt_plan_symbol(const shunt_plan *plan, size_t k);
 SHUNT_API const char *shunt_plan_provider(const shunt_plan *plan, size_t k);
 SHUNT_API void *shunt_plan_original(const shunt_plan *plan, size_t k);
 
+/* What a plan says of the entry of a redirect's function. Strings live as long as the plan. */
+typedef struct shunt_entry_info {
+  size_t size;          /* sizeof(shunt_entry_info), set by the caller: lets later versions of this struct grow */
+  int chosen;           /* 1: the entry would be redirected */
+  uint64_t address;     /* of the bytes that would change; 0 when it is not chosen */
+  const char *form;     /* "whole instructions" and so on, as the coverage says it; "" when it is not chosen */
+  const char *why;      /* why it was chosen, or why not: half a sentence, or "" when entries were not asked for */
+  const char *names;    /* all names of the address, with commas; "" when they were not looked at */
+} shunt_entry_info;
+
+/* For the k-th redirect. SHUNT_E_invalid_argument when there is none, or when info->size is not one that is known. */
+SHUNT_API shunt_code shunt_plan_entry(const shunt_plan *plan, size_t k, shunt_entry_info *info);
+
 /* The coverage as text of several lines: for each function which calls the plan reaches, which it does not, and why;
  * then what a patch exports that matches nothing, and the objects that could not be read. */
 SHUNT_API const char *shunt_plan_coverage(const shunt_plan *plan);
 
 /* Writes what the plan says, if every slot still holds what the plan saw. A plan can be committed any number of times,
  * each time the change before it has been reverted; it is not used up.
- * Errors: SHUNT_E_slot_changed, SHUNT_E_plan_stale, SHUNT_E_protection_refused, SHUNT_E_system. */
+ * Errors: SHUNT_E_slot_changed, SHUNT_E_plan_stale, SHUNT_E_protection_refused, SHUNT_E_system. With entries also
+ * SHUNT_E_thread_in_the_way (a thread is between the instructions that change, or will return there; the message says which and
+ * where. It is waited for at most 2 seconds, and the dynamic linker's lock is held meanwhile: a thread that waits for that lock
+ * inside the function is in the way until then), SHUNT_E_entry_refused and SHUNT_E_no_near_memory (where there are slots as well,
+ * automatic goes on with those), SHUNT_E_code_changed, SHUNT_E_code_page_refused. */
 SHUNT_API shunt_code shunt_plan_commit(const shunt_plan *plan, shunt_change **change, shunt_error **error);
 SHUNT_API void shunt_plan_free(shunt_plan *plan); /* accepts NULL */
 
@@ -188,7 +239,9 @@ SHUNT_API void shunt_plan_free(shunt_plan *plan); /* accepts NULL */
 
 /* Takes the change's layers out, in any order with other changes. A slot that somebody else wrote since is left as it is
  * and counted by shunt_change_conflicts(). Threads may still be inside the replacements when this returns: their code
- * must stay. Errors: SHUNT_E_wrong_state (reverted before), SHUNT_E_protection_refused, SHUNT_E_system. */
+ * must stay, and so do the originals that they call. An entry leads to the layer below from then on, or is what it was: that changes
+ * one instruction, and no thread can be in the way.
+ * Errors: SHUNT_E_wrong_state (reverted before), SHUNT_E_protection_refused, SHUNT_E_code_page_refused, SHUNT_E_system. */
 SHUNT_API shunt_code shunt_change_revert(shunt_change *change, shunt_error **error);
 
 /* Frees the handle only. A change that was not reverted stays in place for the life of the process. Accepts NULL. */
@@ -200,12 +253,16 @@ SHUNT_API int shunt_change_is_applied(const shunt_change *change);
 /* Slots that the change wrote. */
 SHUNT_API size_t shunt_change_slots(const shunt_change *change);
 
+/* Entries that the change redirects. One whose object was unloaded does not count. */
+SHUNT_API size_t shunt_change_entries(const shunt_change *change);
+
 /* While applied: slots that now hold neither this change's replacement nor that of a layer above it. After the revert:
- * slots that were left alone for that reason. An object that was unloaded does not count. */
+ * slots that were left alone for that reason. The same for entries whose first bytes somebody else changed. An object that was unloaded does not count. */
 SHUNT_API size_t shunt_change_conflicts(const shunt_change *change);
 
-/* The original of the k-th redirect, for a call right now: it follows when layers below come or go. It is the newest layer
- * below whose slots include all slots of this one, or else the real function. One load; fit for signal handlers. NULL
+/* The original of the k-th redirect, for a call right now: it follows when layers come or go. It is the newest layer
+ * below that gets all calls that come to this one (by its slots or by its entry), or else the real function: where its entry is
+ * redirected, by whichever layer, that is a copy of its first instructions which goes on in the function. One load; fit for signal handlers. NULL
  * when k is out of range. */
 SHUNT_API void *shunt_original(const shunt_change *change, size_t k);
 
@@ -221,9 +278,11 @@ typedef struct shunt_patch_options {
   const char *const *callers;     /* as in shunt_options */
   const char *const *not_callers; /* as in shunt_options */
   const char *provider;           /* as in shunt_options */
+  shunt_reach reach;              /* as in shunt_options */
+  const char *const *also;        /* as in shunt_options: for all functions of the patch */
 } shunt_patch_options;
 
-#define SHUNT_PATCH_OPTIONS_INIT {sizeof(shunt_patch_options), NULL, NULL, NULL, NULL}
+#define SHUNT_PATCH_OPTIONS_INIT {sizeof(shunt_patch_options), NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL}
 
 /* Loads a patch from a private copy of the file, so that a rebuilt file of the same name is a new patch. What is wrong
  * with the file is found before any of its code runs; its constructors run once, in this call. Nothing is redirected yet.

@@ -86,6 +86,9 @@ class [[nodiscard]] Result<void> {
   bool failed_ = false;
 };
 
+/// By which way calls are redirected: shunt_reach.
+enum class Reach : int { automatic = SHUNT_REACH_AUTO, slots = SHUNT_REACH_SLOTS, entry = SHUNT_REACH_ENTRY };
+
 /// How a redirect chooses its slots: shunt_options with C++ types.
 struct Options {
   std::vector<std::string> callers = {};
@@ -94,6 +97,8 @@ struct Options {
   std::string provider = {};
   std::string version = {};
   void **original = nullptr;
+  Reach reach = Reach::automatic;
+  std::vector<std::string> also = {};  // further names of the same code that are meant too
 };
 
 /// How a patch chooses: shunt_patch_options with C++ types.
@@ -102,6 +107,8 @@ struct PatchOptions {
   std::vector<std::string> callers = {};
   std::vector<std::string> not_callers = {};
   std::string provider = {};
+  Reach reach = Reach::automatic;
+  std::vector<std::string> also = {};
 };
 
 namespace detail {
@@ -127,10 +134,12 @@ template <class Use>
 auto with_c_options(const Options &options, Use use) {
   const StringArray callers(options.callers);
   const StringArray not_callers(options.not_callers);
+  const StringArray also(options.also);
   const shunt_options c_options = {sizeof c_options,          callers.get(),
                                    not_callers.get(),         options.caller_at,
                                    or_null(options.provider), or_null(options.version),
-                                   options.original};
+                                   options.original,          static_cast<shunt_reach>(options.reach),
+                                   also.get()};
   return use(&c_options);
 }
 
@@ -171,6 +180,7 @@ class Change {
   void keep() { change_.reset(); }
   [[nodiscard]] bool is_applied() const { return shunt_change_is_applied(change_.get()) != 0; }
   [[nodiscard]] std::size_t slots() const { return shunt_change_slots(change_.get()); }
+  [[nodiscard]] std::size_t entries() const { return shunt_change_entries(change_.get()); }
   [[nodiscard]] std::size_t conflicts() const { return shunt_change_conflicts(change_.get()); }
   /// The original of the k-th redirect, for a call right now.
   [[nodiscard]] void *original(std::size_t k = 0) const { return shunt_original(change_.get(), k); }
@@ -239,6 +249,13 @@ class Plan {
   [[nodiscard]] const char *symbol(std::size_t k) const { return shunt_plan_symbol(plan_.get(), k); }
   [[nodiscard]] const char *provider(std::size_t k) const { return shunt_plan_provider(plan_.get(), k); }
   [[nodiscard]] void *original(std::size_t k) const { return shunt_plan_original(plan_.get(), k); }
+  /// What would become of the entry of the k-th redirect's function. Its strings live as long as the plan.
+  [[nodiscard]] shunt_entry_info entry(std::size_t k) const {
+    shunt_entry_info info{};
+    info.size = sizeof info;
+    shunt_plan_entry(plan_.get(), k, &info);
+    return info;
+  }
   /// Which calls are reached, which are not, and why, as text.
   [[nodiscard]] const char *coverage() const { return shunt_plan_coverage(plan_.get()); }
   [[nodiscard]] Result<Change> commit() const {
@@ -300,8 +317,14 @@ class Patch {
     const detail::StringArray symbols(options.symbols);
     const detail::StringArray callers(options.callers);
     const detail::StringArray not_callers(options.not_callers);
-    const shunt_patch_options c_options = {sizeof c_options, symbols.get(), callers.get(), not_callers.get(),
-                                           detail::or_null(options.provider)};
+    const detail::StringArray also(options.also);
+    const shunt_patch_options c_options = {sizeof c_options,
+                                           symbols.get(),
+                                           callers.get(),
+                                           not_callers.get(),
+                                           detail::or_null(options.provider),
+                                           static_cast<shunt_reach>(options.reach),
+                                           also.get()};
     shunt_patch *patch = nullptr;
     shunt_error *error = nullptr;
     if (shunt_patch_load(path, &c_options, &patch, &error) != SHUNT_OK) return Error(error);
@@ -336,6 +359,7 @@ class Patch {
   void keep() { patch_.reset(); }
   [[nodiscard]] bool is_applied() const { return shunt_patch_change(patch_.get()) != nullptr; }
   [[nodiscard]] std::size_t slots() const { return shunt_change_slots(shunt_patch_change(patch_.get())); }
+  [[nodiscard]] std::size_t entries() const { return shunt_change_entries(shunt_patch_change(patch_.get())); }
   [[nodiscard]] std::size_t conflicts() const { return shunt_change_conflicts(shunt_patch_change(patch_.get())); }
   [[nodiscard]] const char *name() const { return shunt_patch_name(patch_.get()); }
   [[nodiscard]] void *symbol(const char *name) const { return shunt_patch_symbol(patch_.get(), name); }

@@ -21,6 +21,7 @@ using shunt::core::Engine;
 using shunt::core::Error;
 using shunt::core::How;
 using shunt::core::make_error;
+using shunt::core::Reach;
 using shunt::core::Registry;
 using shunt::core::Request;
 using shunt::core::Result;
@@ -39,6 +40,26 @@ shunt_code missing(shunt_error **error, const char *what) {
   return fail(error, make_error(Code::invalid_argument, "%s is missing (NULL)", what));
 }
 
+/// False when it is none that is known.
+bool read_reach(shunt_reach given, Reach &reach) {
+  switch (given) {
+    case SHUNT_REACH_AUTO:
+      reach = Reach::automatic;
+      return true;
+    case SHUNT_REACH_SLOTS:
+      reach = Reach::slots;
+      return true;
+    case SHUNT_REACH_ENTRY:
+      reach = Reach::entry;
+      return true;
+  }
+  return false;
+}
+
+shunt_code bad_reach(shunt_error **error) {
+  return fail(error, make_error(Code::invalid_argument, "the options' reach is none that this version of shunt knows"));
+}
+
 shunt_code add(shunt_transaction &transaction, const char *symbol, void *replacement, const shunt_options *given,
                shunt_error **error) {
   if (symbol == nullptr || *symbol == '\0') return missing(error, "the symbol");
@@ -49,6 +70,8 @@ shunt_code add(shunt_transaction &transaction, const char *symbol, void *replace
     return fail(error, make_error(Code::invalid_argument, "the word for the original is not aligned"));
 
   auto request = std::make_shared<Request>(symbol, reinterpret_cast<std::uintptr_t>(replacement));
+  if (!read_reach(options.reach, request->reach)) return bad_reach(error);
+  request->also = strings(options.also);
   shunt::core::CallerFilter filter{strings(options.callers), strings(options.not_callers),
                                    reinterpret_cast<std::uintptr_t>(options.caller_at), 0};
   const auto alike = std::find_if(transaction.requests.begin(), transaction.requests.end(),
@@ -79,6 +102,8 @@ shunt_code wrap_plan(Result<std::unique_ptr<shunt::core::Plan>> made, shunt_plan
   if (!made) return fail(error, std::move(made.error()));
   auto handle = std::make_unique<shunt_plan>();
   handle->coverage = (*made)->coverage();
+  for (std::uint32_t k = 0; k < (*made)->redirects.size(); ++k)
+    handle->entries.push_back({(*made)->entry_why(k), (*made)->entry_names(k)});
   handle->plan = std::move(*made);
   *plan = handle.release();
   return SHUNT_OK;
@@ -236,6 +261,23 @@ const char *plan_provider(const shunt_plan *plan, size_t k) {
 void *plan_original(const shunt_plan *plan, size_t k) {
   return k < plan_redirects(plan) ? reinterpret_cast<void *>(plan->plan->redirects[k].original) : nullptr;
 }
+/// What a later version of the header has more in it is left alone; an earlier one may have less.
+shunt_code plan_entry(const shunt_plan *plan, size_t k, shunt_entry_info *info) {
+  if (plan == nullptr || info == nullptr || k >= plan_redirects(plan) || info->size < sizeof info->size ||
+      info->size > sizeof *info)
+    return SHUNT_E_invalid_argument;
+  const shunt::core::Plan &made = *plan->plan;
+  const shunt::core::PlannedEntry *const chosen = made.entry_of(k);
+  const shunt_plan::EntryText &text = plan->entries[k];
+  const shunt_entry_info all = {info->size,
+                                chosen != nullptr ? 1 : 0,
+                                chosen != nullptr ? made.redirects[k].function + chosen->plan.site : 0,
+                                chosen != nullptr ? shunt::core::arch::form_name(chosen->plan.form) : "",
+                                text.why.c_str(),
+                                text.names.c_str()};
+  std::memcpy(info, &all, info->size);
+  return SHUNT_OK;
+}
 const char *plan_coverage(const shunt_plan *plan) { return plan != nullptr ? plan->coverage.c_str() : ""; }
 
 shunt_code plan_commit(const shunt_plan *plan, shunt_change **change, shunt_error **error) {
@@ -272,6 +314,7 @@ void change_free(shunt_change *change) {
 
 int change_is_applied(const shunt_change *change) { return change != nullptr && change->change->is_applied ? 1 : 0; }
 size_t change_slots(const shunt_change *change) { return change != nullptr ? change->change->list.slots.size() : 0; }
+size_t change_entries(const shunt_change *change) { return change != nullptr ? change->change->entry_count() : 0; }
 size_t change_conflicts(const shunt_change *change) {
   return change != nullptr ? Engine::instance().conflicts(*change->change) : 0;
 }
@@ -299,11 +342,13 @@ shunt_code patch_load_fd(int fd, const char *name, const shunt_patch_options *gi
     *patch = nullptr;
     shunt_patch_options options;
     if (!read_options(given, options)) return bad_options(error);
+    Reach reach = Reach::automatic;
+    if (!read_reach(options.reach, reach)) return bad_reach(error);
     auto handle = std::make_unique<shunt_patch>();
     auto loaded =
         shunt::core::Patch::load(fd, name,
                                  {strings(options.symbols), strings(options.callers), strings(options.not_callers),
-                                  options.provider != nullptr ? options.provider : ""});
+                                  options.provider != nullptr ? options.provider : "", reach, strings(options.also)});
     if (!loaded) return fail(error, std::move(loaded.error()));
     handle->patch = std::move(*loaded);
     *patch = handle.release();

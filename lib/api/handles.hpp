@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/engine.hpp"
 #include "patch/patch.hpp"
@@ -18,6 +19,10 @@ struct shunt_transaction {
 struct shunt_plan {
   std::unique_ptr<shunt::core::Plan> plan;
   std::string coverage;
+  struct EntryText {
+    std::string why, names;
+  };
+  std::vector<EntryText> entries;  // one for each redirect
 };
 
 struct shunt_change {

@@ -2,8 +2,11 @@
 //
 // A function written in assembler can be jumped into by its neighbours, and the cold part of a compiled one lies somewhere else.
 // Before the first bytes of a function change, all of that must be known. One bit for each byte of code holds it. The ISA's
-// find_jumps() sets too many bits rather than too few: it does not need to know where instructions begin.
+// find_jumps() sets too many bits rather than too few: it does not need to know where instructions begin. The shortest jumps are
+// noted for the beginnings of functions only.
 #pragma once
+
+#include <algorithm>
 
 #include "arch/code.hpp"
 #include "base/page_vector.hpp"
@@ -22,11 +25,28 @@ class JumpTargets {
       const std::uint64_t offset = to - text_.address;
       bits_[offset / 64] |= std::uint64_t{1} << (offset % 64);
     });
+    if (!aligned_.assign_zero((text.size / kAlignment + 64) / 64)) return false;
+    Isa::find_short_jumps(text, [this](std::uint64_t, std::uint64_t to) {
+      if (!text_.contains(to, 1) || to % kAlignment != 0) return;
+      const std::uint64_t place = to / kAlignment - text_.address / kAlignment;
+      aligned_[place / 64] |= std::uint64_t{1} << (place % 64);
+    });
     return true;
   }
 
-  /// Whether any code of the object may jump to or call `address`: one bit is looked at.
-  [[nodiscard]] bool leads_to(std::uint64_t address) const { return any(address, address + 1); }
+  /// Whether any code of the object may jump to or call `address`, where a function begins: one or two bits are looked at.
+  template <class Isa>
+  [[nodiscard]] bool leads_to(std::uint64_t address) const {
+    if (any(address, address + 1)) return true;
+    const std::uint64_t place = address / kAlignment - text_.address / kAlignment;
+    if (address % kAlignment == 0) return (aligned_[place / 64] >> (place % 64) & 1) != 0;
+    bool found = false;
+    const std::uint64_t begin = address - text_.address < kShort ? text_.address : address - kShort;
+    const std::size_t size = std::min<std::size_t>(2 * kShort, text_.address + text_.size - begin);
+    Isa::find_short_jumps({begin, text_.at(begin), size},
+                          [&](std::uint64_t, std::uint64_t to) { found = found || to == address; });
+    return found;
+  }
 
   /// Whether code outside [own, own + own_size) jumps to one of [begin, end); `to` is one such target then.
   template <class Isa>
@@ -51,8 +71,12 @@ class JumpTargets {
     return false;
   }
 
+  static constexpr std::uint64_t kAlignment = 16;  // of functions
+  static constexpr std::uint64_t kShort = 130;     // what the shortest jumps span
+
   Bytes text_;
   PageVector<std::uint64_t> bits_;
+  PageVector<std::uint64_t> aligned_;  // what short jumps lead to, one bit for each kAlignment bytes
 };
 
 }  // namespace shunt::core::arch

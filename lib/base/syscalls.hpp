@@ -1,30 +1,43 @@
-// syscalls.hpp: the system calls that the engine makes while it changes memory, made through syscall(2) and never through
-// mmap(), mprotect() and so on: those are functions that users redirect, and where shunt is linked statically into the
-// program, its own slots for them are the program's slots. But for call() they return -errno on failure, as
-// the kernel does.
+// syscalls.hpp: the system calls that the engine makes while it changes memory, made by the instruction itself and never through
+// mmap(), mprotect(), syscall() and so on: those are functions that users redirect, at their slots and at their entries, and
+// where shunt is linked statically into the program, its own slots for them are the program's slots. But for call() and
+// raw_call() they return -errno on failure, as the kernel does.
 #pragma once
 
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 namespace shunt::core::sys {
 
-/// syscall(2), with each argument as wide as a register. The function itself is variadic, and the sixth argument of a call goes
-/// over the stack, where the upper half of an int's word is whatever lay there before: clang leaves it, g++ does not.
-/// -1 and errno on failure.
+constexpr long kMostErrno = 4095;
+
+/// What the kernel answers: -errno on failure. It calls no function. (Defined in lib/arch, which knows the instruction.)
+long raw_call(long number, const long (&arguments)[6]);
+
+/// As syscall(2): -1 and errno on failure. On success errno is not touched.
 template <typename... Arguments>
 long call(long number, Arguments... arguments) {
-  [[maybe_unused]] const auto word = [](auto argument) {  // a call without arguments needs none
-    if constexpr (std::is_integral_v<decltype(argument)>)
+  static_assert(sizeof...(arguments) <= 6);
+  [[maybe_unused]] const auto word = [](auto argument) {
+    if constexpr (std::is_null_pointer_v<decltype(argument)>)
+      return 0L;
+    else if constexpr (std::is_integral_v<decltype(argument)>)
       return static_cast<long>(argument);
     else
       return reinterpret_cast<long>(argument);
   };
-  return ::syscall(number, word(arguments)...);
+  const long words[6] = {word(arguments)...};
+  const long answer = raw_call(number, words);
+  if (answer < 0 && answer >= -kMostErrno) {
+    errno = static_cast<int>(-answer);
+    return -1;
+  }
+  return answer;
 }
 
 /// Anonymous private memory, readable and writable. NULL when there is none. `populate`: have the pages now, in one go.

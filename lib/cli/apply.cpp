@@ -68,6 +68,8 @@ class Apply {
     request_.provider = options.provider;
     request_.callers = options.callers;
     request_.not_callers = options.not_callers;
+    request_.reach = options.reach;
+    request_.also = options.also;
     request_.force_permissions = options.force_permissions;
   }
 
@@ -262,6 +264,7 @@ class Apply {
                  {"NAME"},
                  {""},
                  {"SLOTS", Column::number},
+                 {"ENTRIES", Column::number},
                  {"OBJECTS", Column::number},
                  {"TOOK", Column::number}});
     std::size_t count = 0;
@@ -271,7 +274,8 @@ class Apply {
       if (member.state == State::written) {
         ++count;
         table.add({std::to_string(process.pid), process.name, state_name(member.state),
-                   std::to_string(number_of(written, "slots")), std::to_string(list_of(written, "objects").size()),
+                   std::to_string(number_of(written, "slots")), std::to_string(number_of(written, "entries")),
+                   std::to_string(list_of(written, "objects").size()),
                    std::to_string(number_of(written, "microseconds")) + " us"});
       } else {
         table.add({std::to_string(process.pid), process.name, state_name(member.state)});

@@ -9,8 +9,8 @@
 namespace shunt::cli {
 
 struct ApplyOptions {
-  std::string target, patch, name, provider;
-  std::vector<std::string> symbols, callers, not_callers;
+  std::string target, patch, name, provider, reach;
+  std::vector<std::string> symbols, callers, not_callers, also;
   bool force_permissions = false, only_this = false;
 };
 

@@ -178,6 +178,8 @@ Exit of_process(const CheckOptions &options, const Console &console) {
   request.callers = options.callers;
   request.not_callers = options.not_callers;
   request.provider = options.provider;
+  request.reach = options.reach;
+  request.also = options.also;
   request.force_permissions = true;  // only looked at: whose file it is matters when it is applied
   Json answer = connection.ask(request, patch.fd.get());
   const bool is_short = is_plan_short(part_of(answer, "plan"));

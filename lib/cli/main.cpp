@@ -25,18 +25,20 @@ CLI::App *add_verb(CLI::App &app, bool &is_json, const char *name, const char *s
   return verb;
 }
 
-void add_patch_options(CLI::App *verb, std::vector<std::string> &symbols, std::vector<std::string> &callers,
-                       std::vector<std::string> &not_callers, std::string &provider) {
-  verb->add_option("--symbol", symbols, "only this function of the patch, or in place of another (repeatable)")
-      ->type_name("NAME[=REPLACEMENT]")
-      ->allow_extra_args(false);
-  verb->add_option("--caller", callers, "only calls made by these objects (repeatable)")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
-  verb->add_option("--not-caller", not_callers, "no calls made by these objects (repeatable)")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
-  verb->add_option("--provider", provider, "only where this object defines the function")->type_name("GLOB");
+template <class Options>
+void add_patch_options(CLI::App *verb, Options &options) {
+  const auto add_list = [verb](const char *name, std::vector<std::string> &list, const char *type, const char *what) {
+    verb->add_option(name, list, what)->type_name(type)->allow_extra_args(false);
+  };
+  add_list("--symbol", options.symbols, "NAME[=REPLACEMENT]",
+           "only this function of the patch, or in place of another (repeatable)");
+  add_list("--caller", options.callers, "GLOB", "only calls made by these objects (repeatable)");
+  add_list("--not-caller", options.not_callers, "GLOB", "no calls made by these objects (repeatable)");
+  verb->add_option("--provider", options.provider, "only where this object defines the function")->type_name("GLOB");
+  verb->add_option("--reach", options.reach, "by slots, by the function's entry, or both where needed (auto)")
+      ->type_name("HOW")
+      ->check(CLI::IsMember({"auto", "slots", "entry"}));
+  add_list("--also", options.also, "NAME", "another name of the same code, which is meant too (repeatable)");
 }
 
 void add_imports(CLI::App &app, Console &console, Verb &chosen) {
@@ -62,7 +64,7 @@ void add_check(CLI::App &app, Console &console, Verb &chosen) {
   verb->add_option("patch", options->patch, "the patch")->type_name("FIX.so")->required();
   verb->add_option("target", options->targets, "a process, or the files it would be used with")
       ->type_name("PID|FILE...");
-  add_patch_options(verb, options->symbols, options->callers, options->not_callers, options->provider);
+  add_patch_options(verb, *options);
   verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_check(*options, to); }; });
 }
 
@@ -74,7 +76,7 @@ void add_apply(CLI::App &app, Console &console, Verb &chosen) {
       ->type_name("PID")
       ->required();
   verb->add_option("patch", options->patch, "the patch, a shared library")->type_name("FIX.so")->required();
-  add_patch_options(verb, options->symbols, options->callers, options->not_callers, options->provider);
+  add_patch_options(verb, *options);
   verb->add_option("--name", options->name, "what to call it; by default the file's name without .so")
       ->type_name("NAME");
   verb->add_flag("--force-permissions", options->force_permissions,

@@ -5,10 +5,35 @@
 namespace shunt::cli {
 namespace {
 
+bool has_entry(const Json &function) {
+  const Json &chosen = part_of(part_of(function, "entry"), "chosen");
+  return chosen.is_boolean() && chosen.get<bool>();
+}
+
+bool is_reached(const Json &function) {
+  return number_of(function, "slots") > 0 || has_entry(function);
+}
+
+/// What becomes of the function's entry, and so of calls that use no slot.
+std::string entry_text(const Json &function) {
+  const Json &entry = part_of(function, "entry");
+  const std::string provider = text_of(function, "provider"), why = printable(text_of(entry, "why"));
+  if (has_entry(function)) {
+    std::string text = "  entry: jump at " + text_of(entry, "address") + ", since " + why + "\n", names;
+    for (const Json &name : list_of(entry, "names"))
+      if (name.is_string()) names += (names.empty() ? "" : ", ") + printable(demangled(name.get<std::string>()));
+    if (list_of(entry, "names").size() > 1) text += "  all names of this code: " + names + "\n";
+    return text;
+  }
+  if (provider.empty() || function.value("provider_calls_through_slots", true)) return "";
+  return "  not reached: calls inside " + printable(provider) + ", which go through no slot" +
+         (why.empty() ? "" : " (no entry: " + why + ")") + "\n";
+}
+
 std::string function_text(const Json &function, const Console &console) {
   const std::string name = printable(demangled(text_of(function, "symbol")));
   const std::string replacement = text_of(function, "replacement"), provider = text_of(function, "provider");
-  std::string text = console.paint(number_of(function, "slots") > 0 ? Colour::good : Colour::bad, name);
+  std::string text = console.paint(is_reached(function) ? Colour::good : Colour::bad, name);
   if (replacement != text_of(function, "symbol")) text += " by " + printable(demangled(replacement));
   text += ": " + counted(number_of(function, "slots"), "slot") + " in " +
           counted(list_of(function, "callers").size(), "object");
@@ -17,8 +42,7 @@ std::string function_text(const Json &function, const Console &console) {
     text += "  on top of " + counted(below, "redirect") + " that stands already\n";
   for (const Json &caller : list_of(function, "callers"))
     text += "  " + printable(text_of(caller, "object")) + ": " + counted(number_of(caller, "slots"), "slot") + "\n";
-  if (!provider.empty() && !function.value("provider_calls_through_slots", true))
-    text += "  not reached: calls inside " + printable(provider) + ", which go through no slot\n";
+  text += entry_text(function);
   for (const Json &beside : list_of(function, "beside"))
     text += std::string(beside.value("taken", false) ? "  " : "  not reached: ") +
             counted(number_of(beside, "count"), "slot") + ", in " + printable(text_of(beside, "example")) +
@@ -57,7 +81,7 @@ std::string plan_text(const Json &plan, const Console &console) {
   for (const Json &name : list_of(plan, "unmatched"))
     if (name.is_string())
       text += console.paint(Colour::bad, printable(demangled(name.get<std::string>()))) +
-              ": no object calls it through a slot\n";
+              ": no object calls it through a slot, and it is nobody's function\n";
   for (const Json &object : list_of(plan, "unread"))
     text += printable(text_of(object, "object")) + ": not examined: " + printable(text_of(object, "reason")) + "\n";
   for (const Json &library : list_of(plan, "needs"))
@@ -67,7 +91,7 @@ std::string plan_text(const Json &plan, const Console &console) {
 
 bool is_plan_short(const Json &plan) {
   for (const Json &function : list_of(plan, "functions"))
-    if (number_of(function, "slots") == 0) return true;
+    if (!is_reached(function)) return true;
   return !list_of(plan, "unmatched").empty() || list_of(plan, "functions").empty();
 }
 

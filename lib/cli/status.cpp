@@ -59,20 +59,21 @@ std::string patch_text(const Json &patch, const Console &console) {
   text += "  sha256    " + printable(text_of(patch, "sha256")) + "\n";
   for (const Json &function : list_of(patch, "functions"))
     text += "  " + printable(demangled(text_of(function, "symbol"))) + ": " +
-            counted(number_of(function, "slots"), "slot") + ", defined by " + printable(text_of(function, "provider")) +
-            layer_text(function) + "\n";
+            counted(number_of(function, "slots"), "slot") + (function.value("entry", false) ? " and its entry" : "") +
+            ", defined by " + printable(text_of(function, "provider")) + layer_text(function) + "\n";
   for (const Json &object : list_of(patch, "objects"))
     text +=
         "    in " + printable(text_of(object, "object")) + ": " + counted(number_of(object, "slots"), "slot") + "\n";
   if (const std::uint64_t conflicts = number_of(patch, "conflicts"); conflicts > 0)
     text +=
-        "  " + console.paint(Colour::bad, counted(conflicts, "conflict")) + ": slots that somebody else wrote since\n";
+        "  " + console.paint(Colour::bad, counted(conflicts, "conflict")) + ": slots or entries that somebody else wrote since\n";
   return text;
 }
 
 std::string redirect_text(const Json &redirect) {
   return printable(demangled(text_of(redirect, "symbol"))) + ": redirected by the program itself to code in " +
          printable(text_of(redirect, "replacement_in")) + ", " + counted(number_of(redirect, "slots"), "slot") +
+         (redirect.value("entry", false) ? " and its entry" : "") +
          layer_text(redirect) + "\n";
 }
 
@@ -84,7 +85,7 @@ std::string verified_text(const Json &verified, const Console &console) {
   std::string text;
   for (const Json &one : conflicts)
     text += console.paint(Colour::bad, "conflict") + ": " + printable(text_of(one, "object")) + ", " +
-            printable(demangled(text_of(one, "symbol"))) + ": the slot at " + printable(text_of(one, "address")) +
+            printable(demangled(text_of(one, "symbol"))) + (one.value("entry", false) ? ": the entry at " : ": the slot at ") + printable(text_of(one, "address")) +
             " holds " + printable(text_of(one, "found")) + " (" + printable(text_of(one, "found_in")) + "), not " +
             printable(text_of(one, "expected")) + "\n";
   return text;

@@ -45,7 +45,7 @@ void write_strings(Json &json, const char *key, const std::vector<std::string> &
 const char *beside_name(Beside what) {
   static constexpr const char *kNames[] = {"other_version", "other_provider", "unprovided", "canonical",
                                            "unaligned",     "text",           "far",        "addend",
-                                           "foreign",       "layered",        "lazy"};
+                                           "foreign",       "layered",        "lazy",       "beneath"};
   static_assert(std::size(kNames) == static_cast<std::size_t>(Beside::kCount));
   return kNames[static_cast<std::size_t>(what)];
 }
@@ -71,6 +71,18 @@ void write_callers(Json &json, const core::Plan &plan, std::uint32_t redirect) {
   json.end_array();
 }
 
+void write_entry(Json &json, const core::Plan &plan, std::uint32_t k) {
+  const core::PlannedEntry *const entry = plan.entry_of(k), *const known = plan.known_entry(k);
+  json.key("entry").begin_object().key("chosen").boolean(entry != nullptr);
+  json.key("address").address(entry != nullptr ? plan.redirects[k].function + entry->plan.site : 0);
+  json.key("form").string(entry != nullptr ? core::arch::form_name(entry->plan.form) : "");
+  json.key("why").string(plan.entry_why(k));
+  json.key("names").begin_array();
+  if (known != nullptr)
+    for (const std::string &name : known->names) json.string(name);
+  json.end_array().key("names_from").string(known != nullptr ? known->names_from : "").end_object();
+}
+
 void write_function(Json &json, const PlannedFile &file, std::uint32_t k) {
   const core::PlannedRedirect &redirect = file.plan.redirects[k];
   json.begin_object().key("symbol").string(file.plan.requests[k]->symbol);
@@ -78,6 +90,7 @@ void write_function(Json &json, const PlannedFile &file, std::uint32_t k) {
   write_count(json, "slots", redirect.slots);
   write_count(json, "layers_below", redirect.layers_below);
   write_callers(json, file.plan, k);
+  write_entry(json, file.plan, k);
   json.key("provider_calls_through_slots").boolean(redirect.provider_calls_through_slots);
   json.key("beside").begin_array();
   for (std::size_t b = 0; b < redirect.beside.size(); ++b) {
@@ -101,13 +114,14 @@ void write_unread(Json &json, const core::PageVector<core::UnreadObject> &unread
 void write_plan(Json &json, const PlannedFile &file) {
   json.key("plan").begin_object();
   write_count(json, "slots", file.plan.list.slots.size());
+  write_count(json, "entries", file.plan.entry_count());
   write_count(json, "objects", file.plan.list.spans.size());
   json.key("functions").begin_array();
   for (std::uint32_t k = 0; k < file.plan.requests.size(); ++k)
-    if (file.plan.redirects[k].slots > 0) write_function(json, file, k);
+    if (file.plan.does(k)) write_function(json, file, k);
   json.end_array().key("unmatched").begin_array();
   for (std::uint32_t k = 0; k < file.plan.requests.size(); ++k)
-    if (file.plan.redirects[k].slots == 0) json.string(file.plan.requests[k]->symbol);
+    if (!file.plan.does(k)) json.string(file.plan.requests[k]->symbol);
   json.end_array();
   write_unread(json, file.plan.unread);
   write_strings(json, "needs", file.needs);
@@ -145,6 +159,7 @@ void write_objects(Json &json, const StandingChange *change) {
 
 void write_layer(Json &json, const core::StandingRedirect &redirect) {
   write_count(json, "slots", redirect.slots);
+  json.key("entry").boolean(redirect.has_entry);
   write_count(json, "layer", redirect.layer);
   write_count(json, "layers", redirect.layers);
 }
@@ -169,6 +184,7 @@ void write_record(Json &json, const Record &record, const StandingChange *change
     write_who(json, "reverted_by", record.reverted_by);
   }
   write_count(json, "slots", record.slots);
+  write_count(json, "entries", change != nullptr ? change->entries : record.entries);
   write_count(json, "conflicts", change != nullptr ? change->conflicts : record.conflicts);
   json.key("functions").begin_array();
   if (change != nullptr) {
@@ -214,18 +230,20 @@ void write_redirects(Json &json, const Registry::Records &records, const std::ve
 }
 
 void write_verified(Json &json, const std::vector<StandingChange> &standing) {
-  std::size_t slots = 0;
+  std::size_t slots = 0, entries = 0;
   json.key("verified").begin_object().key("conflicts").begin_array();
   for (const StandingChange &change : standing) {
+    entries += change.entries;
     for (const core::StandingObject &one : change.objects) slots += one.slots;
     for (const core::ConflictingSlot &one : change.conflicting) {
       json.begin_object().key("object").string(one.object).key("symbol").string(one.request->symbol);
       json.key("address").address(one.address).key("expected").address(one.expected).key("found").address(one.found);
-      json.key("found_in").string(one.found_in).end_object();
+      json.key("found_in").string(one.found_in).key("entry").boolean(one.is_entry).end_object();
     }
   }
   json.end_array();
   write_count(json, "slots", slots);
+  write_count(json, "entries", entries);
   json.end_object();
 }
 
@@ -234,6 +252,7 @@ void write_reverted(Json &json, const std::vector<Registry::Reverted> &reverted)
   for (const Registry::Reverted &one : reverted) {
     json.begin_object().key("id").number(static_cast<std::int64_t>(one.id)).key("name").string(one.name);
     write_count(json, "slots", one.slots);
+    write_count(json, "entries", one.entries);
     write_count(json, "conflicts", one.conflicts);
     json.end_object();
   }
@@ -351,6 +370,7 @@ Result<std::string> answer_applied(const PlannedFile &file, const Registry::Appl
     write_plan(json, file);
     json.key("written").begin_object();
     write_count(json, "slots", applied.record->slots);
+    write_count(json, "entries", applied.record->entries);
     write_objects(json, change);
     json.key("microseconds").number(applied.microseconds).end_object();
   });

@@ -29,6 +29,8 @@ constexpr FieldRule kRules[] = {
     {Tag::all, "all", bit(Type::revert), nullptr, nullptr, &Request::all},
     {Tag::verify, "verify", bit(Type::status), nullptr, nullptr, &Request::verify},
     {Tag::force_permissions, "force-permissions", kPatch, nullptr, nullptr, &Request::force_permissions},
+    {Tag::reach, "reach", kPatch, &Request::reach},
+    {Tag::also, "also", kPatch, nullptr, &Request::also},
 };
 
 constexpr std::size_t kFieldHeader = sizeof(std::uint16_t) + sizeof(std::uint32_t);
@@ -87,6 +89,8 @@ std::optional<std::string> check_whole(const Request &request) {
   if (needs_file(request.type) && request.file.empty()) return "the patch file has no name";
   if (request.type == Type::revert && request.all == !request.name.empty())
     return "a revert is of one patch by its name, or of all";
+  if (!request.reach.empty() && request.reach != "auto" && request.reach != "slots" && request.reach != "entry")
+    return "calls are reached by auto, slots or entry, not by '" + request.reach + "'";
   return std::nullopt;
 }
 

@@ -52,12 +52,14 @@ enum class Tag : std::uint16_t {
   all = 7,                // flag of `revert`: every patch
   verify = 8,             // flag of `status`: say which slots hold something else
   force_permissions = 9,  // flag of `apply`: take a file that the rules forbid
+  reach = 10,             // "auto", "slots" or "entry"
+  also = 11,              // a further name of the same code that is meant. Any number of them
 };
 
 struct Request {
   Type type = Type::hello;
-  std::string file, name, provider;
-  std::vector<std::string> symbols, callers, not_callers;
+  std::string file, name, provider, reach;
+  std::vector<std::string> symbols, callers, not_callers, also;
   bool all = false, verify = false, force_permissions = false;
 
   bool operator==(const Request &) const = default;

@@ -29,12 +29,19 @@ std::string imports(const Request &request) {
   return list ? answer_imports(*list) : answer_error(list.error());
 }
 
+core::Reach reach_of(const std::string &name) {
+  for (const core::Reach reach : {core::Reach::slots, core::Reach::entry})
+    if (name == core::reach_name(reach)) return reach;
+  return core::Reach::automatic;
+}
+
 /// A request that is about a patch file, on its way from the descriptor to the slots.
 class FileRequest {
  public:
   FileRequest(const Request &request, const core::Fd &file)
       : request_(request),
-        options_{request.symbols, request.callers, request.not_callers, request.provider},
+        options_{request.symbols,  request.callers,        request.not_callers,
+                 request.provider, reach_of(request.reach), request.also},
         name_(request.name.empty() ? core::name_of_file(request.file) : request.name) {
     facts_.file = request.file;
     read(file);

@@ -1,4 +1,5 @@
 // coverage.cpp: a plan in words: for each function which calls it reaches, which it does not, and why.
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 
@@ -30,6 +31,8 @@ const char *beside_text(Beside what) {
       return "held a layer of shunt below this one";
     case Beside::lazy:
       return "were not bound yet";
+    case Beside::beneath:
+      return "hold a layer of shunt, which is asked before this entry: calls through them do not come to this layer";
     case Beside::kCount:
       break;
   }
@@ -49,16 +52,53 @@ namespace {
 
 const char *plural(std::uint32_t count) { return count == 1 ? "" : "s"; }
 
-void describe(std::string &text, const Request &request, const PlannedRedirect &redirect) {
-  if (redirect.slots == 0) {
-    append(text, "%s: matches nothing in this process\n", request.symbol.c_str());
-  } else {
-    append(text, "%s: %u slot%s in %u object%s, defined by %s\n", request.symbol.c_str(), redirect.slots,
-           plural(redirect.slots), redirect.callers, plural(redirect.callers),
-           *redirect.provider != '\0' ? redirect.provider : "code outside every object");
-    if (!redirect.provider_calls_through_slots)
-      append(text, "  calls inside %s itself go through no slot: not reached\n", redirect.provider);
+std::string joined(const std::vector<std::string> &names) {
+  std::string text;
+  for (const std::string &name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+/// Whether the entry is redirected too, and what that means for calls that use no slot.
+void describe_entry(std::string &text, const PlannedRedirect &redirect, const PlannedEntry *entry,
+                    const std::string &why) {
+  const char *const provider = redirect.provider;
+  switch (redirect.entry_why) {
+    case EntryWhy::slots_asked:
+      if (!redirect.provider_calls_through_slots)
+        append(text, "  calls inside %s itself go through no slot: not reached\n", provider);
+      return;
+    case EntryWhy::for_some:
+      if (!redirect.provider_calls_through_slots)
+        append(text, "  calls inside %s itself go through no slot: not reached, since %s\n", provider, why.c_str());
+      return;
+    case EntryWhy::no_inner_call:
+      return append(text, "  slots only: %s\n", why.c_str());
+    case EntryWhy::refused:
+      append(text, "  no entry%s%s%s: it ", redirect.slots > 0 ? ", calls inside " : "",
+             redirect.slots > 0 ? provider : "", redirect.slots > 0 ? " itself are not reached" : "");
+      text += why + "\n";
+      return;
+    case EntryWhy::inner_call:
+    case EntryWhy::no_slot:
+    case EntryWhy::entry_asked:
+      append(text, "  entry: jump at %#lx (%s), since ", redirect.function + entry->plan.site,
+             arch::form_name(entry->plan.form));
+      text += why + "\n";
   }
+  if (entry->names.size() > 1) text += "  all names of this code: " + joined(entry->names) + "\n";
+}
+
+void describe(std::string &text, const Request &request, const PlannedRedirect &redirect, const PlannedEntry *entry,
+              const std::string &why) {
+  const char *const provider = *redirect.provider != '\0' ? redirect.provider : "code outside every object";
+  if (redirect.slots > 0)
+    append(text, "%s: %u slot%s in %u object%s, defined by %s\n", request.symbol.c_str(), redirect.slots,
+           plural(redirect.slots), redirect.callers, plural(redirect.callers), provider);
+  else if (entry != nullptr && entry->is_chosen)
+    append(text, "%s: its entry, defined by %s\n", request.symbol.c_str(), provider);
+  else
+    append(text, "%s: matches nothing in this process\n", request.symbol.c_str());
+  if (redirect.slots > 0 || entry != nullptr) describe_entry(text, redirect, entry, why);
   for (std::size_t k = 0; k < redirect.beside.size(); ++k) {
     const BesideCount &beside = redirect.beside[k];
     if (beside.count > 0)
@@ -69,12 +109,44 @@ void describe(std::string &text, const Request &request, const PlannedRedirect &
 
 }  // namespace
 
+std::size_t Plan::entry_count() const {
+  return static_cast<std::size_t>(
+      std::count_if(entries.begin(), entries.end(), [](const PlannedEntry &entry) { return entry.is_chosen; }));
+}
+
+std::string Plan::entry_why(std::size_t k) const {
+  const PlannedRedirect &redirect = redirects[k];
+  if (redirect.function == 0 && known_entry(k) == nullptr) return "";
+  switch (redirect.entry_why) {
+    case EntryWhy::slots_asked:
+      return "";
+    case EntryWhy::no_inner_call:
+      return std::string("nothing in ") + redirect.provider + " calls it itself; copies inlined there are not seen";
+    case EntryWhy::for_some:
+      return "an entry is not for some of the calls only";
+    case EntryWhy::refused:
+      return entries[redirect.entry].why_not;
+    case EntryWhy::inner_call:
+      return std::string(redirect.provider) + " calls it directly";
+    case EntryWhy::no_slot:
+      return "nobody calls it through a slot";
+    case EntryWhy::entry_asked:
+      return "that was asked for";
+  }
+  return "";
+}
+
+std::string Plan::entry_names(std::size_t k) const {
+  const PlannedEntry *const entry = known_entry(k);
+  return entry != nullptr ? joined(entry->names) : "";
+}
+
 std::string Plan::coverage() const {
   std::string text;
   for (std::size_t k = 0; k < requests.size(); ++k)
-    if (redirects[k].slots > 0) describe(text, *requests[k], redirects[k]);
+    if (does(k)) describe(text, *requests[k], redirects[k], known_entry(k), entry_why(k));
   for (std::size_t k = 0; k < requests.size(); ++k)
-    if (redirects[k].slots == 0) describe(text, *requests[k], redirects[k]);
+    if (!does(k)) describe(text, *requests[k], redirects[k], known_entry(k), entry_why(k));
   for (const UnreadObject &object : unread) append(text, "%s: not examined: %s\n", object.path, object.reason);
   return text;
 }

@@ -3,9 +3,11 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/log.hpp"
+#include "engine/entry_planner.hpp"
 #include "engine/writer.hpp"
 
 namespace shunt::core {
@@ -22,7 +24,10 @@ Engine &Engine::instance() {
 Engine::Engine() {
   hold_log_at_fork();
   pthread_atfork([] { instance().mutex_.before_fork(); }, [] { instance().mutex_.after_fork_in_parent(); },
-                 [] { instance().mutex_.after_fork_in_child(); });
+                 [] {
+                   instance().mutex_.after_fork_in_child();
+                   Question::after_fork_in_child();
+                 });
 }
 
 Problem Engine::Guard::problem() {
@@ -36,6 +41,7 @@ void Engine::add_patch(LoadedPatch patch) {
   if (!guard) return;
   Problem ignored;  // where the objects cannot be listed now, the patch keeps the name that the dynamic linker gave it
   objects_.while_locked(ignored, [&](Problem &) { objects_.call(patch.inside, patch.file.c_str()); });
+  if (KnownCode *const known = codes_.around(patch.inside)) known->untouchable = "belongs to a patch";
   patches_.push_back(std::move(patch));
 }
 
@@ -46,70 +52,188 @@ void Engine::remove_patch(std::uintptr_t inside) {
 
 // ---- plan ------------------------------------------------------------------------------------------------------------
 
-Result<std::unique_ptr<Plan>> Engine::plan(const Requests &requests) {
-  const Guard guard(*this);
-  if (!guard) return Guard::problem().to_error();
-  auto plan = std::make_unique<Plan>();
-  plan->requests = requests;
-  Problem problem;
-  settle();
-  make_plan(*plan, false, problem);
-  if (problem) return problem.to_error();
-  finish_plan(*plan);
-  return plan;
+namespace {
+
+/// Leaves no address of code behind on the stack: whoever stands there next would look as if it returned to it.
+class StackCleaner {
+ public:
+  /// `needed`: set while this lives, where threads were asked.
+  [[gnu::always_inline]] explicit StackCleaner(bool &needed)
+      : needed_(needed), frame_(reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0))) {}
+  StackCleaner(const StackCleaner &) = delete;
+  StackCleaner &operator=(const StackCleaner &) = delete;
+  ~StackCleaner() {
+    if (__atomic_exchange_n(&needed_, false, __ATOMIC_RELAXED)) clean();
+  }
+  [[nodiscard]] std::uintptr_t frame() const { return frame_; }
+
+ private:
+  [[gnu::noinline]] static void clean() {
+    volatile std::uintptr_t words[1024];
+    for (volatile std::uintptr_t &word : words) word = 0;
+  }
+  bool &needed_;
+  const std::uintptr_t frame_;
+};
+
+constexpr const char *kUnloading = "objects come and go faster than they can be looked at";
+constexpr int kMostRounds = 16;
+
+/// Runs `work(outside)` with the engine held, again when it turned out to need what is outside. What was kept from being
+/// unloaded is let go last, without the engine.
+template <class Value, class Held, class Work>
+Result<Value> with_outside(Held hold, Work work) {
+  Outside outside;
+  for (int round = 0; round < kMostRounds; ++round) {
+    {
+      const auto guard = hold();
+      if (!guard) return Error{Code::busy, "shunt was called from inside shunt, by a replacement that it ran into on this thread"};
+      Result<Value> done = work(outside);
+      if (!outside.is_wanting()) return done;
+    }
+    outside.provide();
+  }
+  return make_error(Code::plan_stale, "%s", kUnloading);
 }
 
-void Engine::make_plan(Plan &plan, bool trusts, Problem &problem) {
+}  // namespace
+
+Result<std::unique_ptr<Plan>> Engine::plan(const Requests &requests) {
+  using Made = Result<std::unique_ptr<Plan>>;
+  return with_outside<std::unique_ptr<Plan>>([this] { return Guard(*this); }, [&](Outside &outside) -> Made {
+    auto plan = std::make_unique<Plan>();
+    plan->requests = requests;
+    Problem problem;
+    settle();
+    make_plan(*plan, false, outside, problem);
+    codes_.drop_names();
+    if (problem) return problem.to_error();
+    finish_plan(*plan);
+    return plan;
+  });
+}
+
+void Engine::make_plan(Plan &plan, bool trusts, Outside &outside, Problem &problem) {
   Planner planner(objects_, layers_, names_, last_search_, patches_, trusts, plan);
   objects_.while_locked(problem, [&](Problem &inner) { planner.run(inner); });
+  if (problem) return;
+  EntryPlanner(objects_, codes_, entries_, patches_, outside, plan).run(problem);
+  if (problem || outside.is_wanting()) return;
+  const auto has_no_slot = [](const PlannedRedirect &redirect) { return redirect.slots == 0; };
+  if (std::none_of(plan.redirects.begin(), plan.redirects.end(), has_no_slot)) return;
+  objects_.while_locked(problem, [&](Problem &inner) {
+    for (std::uint32_t k = 0; k < plan.redirects.size() && !inner; ++k) {
+      if (plan.redirects[k].slots > 0) continue;
+      if (plan.entry_of(k) != nullptr)
+        planner.check_replacement(k, inner);
+      else if (!plan.requests[k]->is_optional)
+        planner.explain_nothing(k, inner);
+    }
+  });
 }
 
 /// What needs no look at the objects: originals, given the layers that stand.
 void Engine::finish_plan(Plan &plan) {
   for (std::uint32_t k = 0; k < plan.requests.size(); ++k) {
     PlannedRedirect &redirect = plan.redirects[k];
-    const std::vector<Layer> &layers = layers_.over(plan.requests[k]->symbol);
+    const std::string &symbol = plan.requests[k]->symbol;
+    const std::vector<Layer> &layers = layers_.over(symbol);
     redirect.layers_below = static_cast<std::uint32_t>(layers.size());
-    if (redirect.slots > 0 && !layers.empty())
-      redirect.original = Layers::original_over(layers, layers.size(), plan.list, k, redirect.function);
+    if (plan.does(k) && (!layers.empty() || layers_.has_entries()))
+      redirect.original = layers_.original_of(
+          {UINT64_MAX, symbol, redirect.function, plan.list, k, plan.entry_of(k) != nullptr});
   }
 }
 
 // ---- commit ----------------------------------------------------------------------------------------------------------
 
-Result<std::unique_ptr<Change>> Engine::apply(const Requests &requests) {
-  const Guard guard(*this);
-  if (!guard) return Guard::problem().to_error();
-  settle();
+[[gnu::noinline]] Result<std::unique_ptr<Change>> Engine::apply(const Requests &requests) {
+  const StackCleaner cleaner(left_addresses_);
+  return with_outside<std::unique_ptr<Change>>([this] { return Guard(*this); }, [&](Outside &outside) {
+    own_sp_ = cleaner.frame();
+    settle();
+    auto applied = apply_held(requests, outside);
+    codes_.drop_names();
+    return applied;
+  });
+}
+
+Result<std::unique_ptr<Change>> Engine::apply_held(const Requests &requests, Outside &outside) {
   for (bool trusts = true;; trusts = false) {
     Plan plan;
     plan.requests = requests;
     Problem problem;
-    make_plan(plan, trusts, problem);
-    if (problem) return problem.to_error();
-    if (plan.list.slots.empty()) return make_error(Code::patch_matches_nothing, "nothing to redirect");
-    finish_plan(plan);
+    make_plan(plan, trusts, outside, problem);
+    if (problem || outside.is_wanting()) return problem.to_error();
+    if (plan.is_empty()) return make_error(Code::patch_matches_nothing, "nothing to redirect");
     auto change = std::make_unique<Change>();
     std::swap(change->list, plan.list);
     change->self_slots.swap(plan.self_slots);
-    auto committed = commit_prepared(std::move(change), plan);
+    auto committed = commit_prepared(std::move(change), plan, outside);
     // Somebody has changed a slot since the last plan: what is in its place is found out by reading.
     if (committed || !plan.is_trusted || committed.error().code != Code::slot_changed) return committed;
   }
 }
 
-Result<std::unique_ptr<Change>> Engine::commit(const Plan &plan) {
-  const Guard guard(*this);
-  if (!guard) return Guard::problem().to_error();
-  settle();
-  auto change = std::make_unique<Change>();
-  if (!change->list.assign(plan.list) || !change->self_slots.assign({plan.self_slots.data(), plan.self_slots.size()}))
-    return make_error(Code::out_of_memory, "no memory for a change of %zu slots", plan.list.slots.size());
-  return commit_prepared(std::move(change), plan);
+[[gnu::noinline]] Result<std::unique_ptr<Change>> Engine::commit(const Plan &plan) {
+  const StackCleaner cleaner(left_addresses_);
+  using Made = Result<std::unique_ptr<Change>>;
+  return with_outside<std::unique_ptr<Change>>([this] { return Guard(*this); }, [&](Outside &outside) -> Made {
+    own_sp_ = cleaner.frame();
+    settle();
+    auto change = std::make_unique<Change>();
+    if (!change->list.assign(plan.list) ||
+        !change->self_slots.assign({plan.self_slots.data(), plan.self_slots.size()}))
+      return make_error(Code::out_of_memory, "no memory for a change of %zu slots", plan.list.slots.size());
+    auto committed = commit_prepared(std::move(change), plan, outside);
+    codes_.drop_names();
+    return committed;
+  });
 }
 
+namespace {
+
+/// ", 2 entries", or nothing.
+std::string entries_text(std::size_t entries) {
+  return entries > 0 ? ", " + std::to_string(entries) + (entries == 1 ? " entry" : " entries") : "";
+}
+
+/// One step for each entry, in `steps`, which has room for all.
+void add_step(PageVector<EntryStep> &steps, EntryId entry, std::uintptr_t target, bool is_revert) {
+  const auto is_same = [entry](const EntryStep &step) { return step.entry == entry; };
+  if (std::any_of(steps.begin(), steps.end(), is_same)) return;
+  EntryStep step;
+  step.entry = entry;
+  step.target = target;
+  step.is_revert = is_revert;
+  static_cast<void>(steps.push_back(step));
+}
+
+/// The originals of layers of other changes, as they are from now on; and their patches' own slots. False when one cannot be
+/// opened: all are as before then.
+bool lead_others(Writer &writer, std::span<const Layers::NewOriginal> others, Problem &problem) {
+  for (std::size_t k = 0; k < others.size(); ++k) {
+    const Layers::NewOriginal &one = others[k];
+    if (writer.lead_self_slots(*one.layer.change, one.layer.redirect, one.original, problem)) continue;
+    Problem refused;
+    for (std::size_t done = 0; done <= k; ++done)
+      writer.lead_self_slots(*others[done].layer.change, others[done].layer.redirect, others[done].before, refused);
+    return false;
+  }
+  return true;
+}
+
+void lead_others_back(Writer &writer, std::span<const Layers::NewOriginal> others) {
+  Problem refused;
+  for (const Layers::NewOriginal &one : others)
+    writer.lead_self_slots(*one.layer.change, one.layer.redirect, one.before, refused);
+}
+
+}  // namespace
+
 /// `change` has the plan's slots and no more.
-Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> change, const Plan &plan) {
+Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> change, const Plan &plan,
+                                                        Outside &outside) {
   for (const auto &request : plan.requests)
     if (request->replacement == 0)
       return make_error(Code::wrong_state, "the replacement of '%s' is not loaded: this plan is only to be looked at",
@@ -117,25 +241,38 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
   std::vector<std::uintptr_t> cells;  // what the users' words held, to be put back on failure
   for (std::uint32_t k = 0; k < plan.requests.size(); ++k) {
     const PlannedRedirect &planned = plan.redirects[k];
-    const Request &request = *plan.requests[k];
-    // Layers may have come or gone since the plan was made. Where that matters, a slot tells.
-    const std::vector<Layer> &layers = layers_.over(request.symbol);
-    const std::uintptr_t original =
-        planned.slots > 0 ? Layers::original_over(layers, layers.size(), change->list, k, planned.function) : 0;
-    change->redirects.push_back(
-        {plan.requests[k], planned.function, planned.provider, original, planned.slots, request.replacement});
-    cells.push_back(request.original_cell != nullptr ? *request.original_cell : 0);
+    ChangeRedirect &redirect = change->redirects.emplace_back();
+    redirect.request = plan.requests[k];
+    redirect.function = planned.function;
+    redirect.provider = planned.provider;
+    redirect.slots = planned.slots;
+    redirect.replacement = plan.requests[k]->replacement;
+    std::uintptr_t *const cell = plan.requests[k]->original_cell;
+    cells.push_back(cell != nullptr ? *cell : 0);
   }
-  for (SelfSlot &slot : change->self_slots) {
-    const ChangeRedirect &redirect = change->redirects[slot.redirect];
-    slot.after = redirect.slots > 0 ? redirect.original : slot.before;  // an export that replaces nothing here
-  }
+  Problem problem;
+  if (!prepare_entries(*change, plan, outside, problem)) return problem.to_error();
   change->has_late = plan.has_late;
   change->seen = plan.generation;
   layers_.add(*change);  // takes memory, so before anything is written
 
-  Problem problem;
-  objects_.while_locked(problem, [&](Problem &inner) { write(*change, plan.generation, inner); });
+  // Layers may have come or gone since the plan was made. Where that matters, a slot tells.
+  for (std::uint32_t k = 0; k < change->redirects.size(); ++k)
+    if (change->redirects[k].is_active())
+      change->redirects[k].original = layers_.original_of(Layers::place_of({change.get(), k}));
+  for (SelfSlot &slot : change->self_slots) {
+    const ChangeRedirect &redirect = change->redirects[slot.redirect];
+    slot.after = redirect.is_active() ? redirect.original : slot.before;  // an export that replaces nothing here
+  }
+  const std::vector<Layers::NewOriginal> others = layers_.originals_with(*change);
+  PageVector<EntryStep> steps;
+  bool has_memory = steps.reserve(change->entry_count());
+  for (const ChangeRedirect &redirect : change->redirects)
+    if (redirect.has_entry() && has_memory) add_step(steps, redirect.entry, redirect.replacement, false);
+  if (!has_memory) problem.set(Code::out_of_memory, "no memory for the entries of a change");
+  if (!problem)
+    objects_.while_locked(problem,
+                          [&](Problem &inner) { write(*change, plan.generation, others, steps, inner); });
   tell_left_open();
   if (problem) {
     layers_.remove(*change);
@@ -145,26 +282,99 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
   }
   change->is_applied = true;
   if (change->has_late) settle();
-  log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects", change->redirects.size(),
-      change->list.slots.size(), change->list.spans.size());
+  const std::size_t entries = change->entry_count();
+  log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects%s", change->redirects.size(),
+      change->list.slots.size(), change->list.spans.size(), entries_text(entries).c_str());
+  if (entries > 0) tell_threads(change->threads);
   return change;
 }
 
-void Engine::write(Change &change, std::uint64_t generation, Problem &problem) {
+/// Trampolines for the entries that the plan has chosen; from here on they can be called. An entry that turns out to be impossible
+/// only now is left out where there are slots, as in the plan.
+bool Engine::prepare_entries(Change &change, const Plan &plan, Outside &outside, Problem &problem) {
+  if (plan.entry_count() == 0) return true;
+  Unwinder unwinder;
+  objects_.while_locked(problem, [&](Problem &) { unwinder = find_unwinder(objects_); });
+  entries_.use(unwinder);
+  CodeReader reader(objects_, codes_, patches_, outside);
+  struct Prepared {
+    std::uint32_t redirect;
+    EntryId id;
+  };
+  std::vector<Prepared> prepared;
+  for (std::uint32_t k = 0; k < plan.redirects.size() && !problem; ++k) {
+    const PlannedEntry *const planned = plan.entry_of(k);
+    if (planned == nullptr) continue;
+    FunctionDescription description;
+    if (!reader.describe(plan.redirects[k].function, planned->object, description, problem)) return false;
+    const char *const symbol = entry_names_.intern(plan.requests[k]->symbol.c_str());
+    const EntryTarget target = {description.function, description.has_frame ? &description.frame : nullptr,
+                                plan.redirects[k].provider, symbol != nullptr ? symbol : ""};
+    EntryId id = 0;
+    Problem refused;
+    if (entries_.prepare(target, id, refused)) {
+      prepared.push_back({k, id});
+    } else if (plan.requests[k]->reach == Reach::automatic && plan.redirects[k].slots > 0) {
+      log(SHUNT_LOG_WARNING, "%s: its slots only", refused.message);
+    } else {
+      problem = refused;
+    }
+  }
+  if (problem || !entries_.write_trampolines(problem)) return false;
+  for (const Prepared &one : prepared) {
+    ChangeRedirect &redirect = change.redirects[one.redirect];
+    redirect.entry = one.id;
+    redirect.trampoline = entries_.trampoline(one.id);
+    redirect.holder = plan.entry_of(one.redirect)->object;
+  }
+  return true;
+}
+
+void Engine::write(Change &change, std::uint64_t generation, const std::vector<Layers::NewOriginal> &others,
+                   PageVector<EntryStep> &steps, Problem &problem) {
   Presence presence;
   if (!see_which_are_loaded(change, presence, problem)) return;
-  for (std::size_t k = 0; k < change.list.spans.size() && generation != objects_.generation(); ++k) {
-    if (presence.of(k)) continue;
-    problem.object = change.list.spans[k].path;
-    return problem.set(Code::plan_stale,
-                       "%s, which the plan would change, has been unloaded since the plan was made: plan again",
-                       problem.object);
-  }
+  const auto is_gone = [&](const char *path) {
+    problem.object = path;
+    problem.set(Code::plan_stale,
+                "%s, which the plan would change, has been unloaded since the plan was made: plan again", path);
+  };
+  for (std::size_t k = 0; k < change.list.spans.size() && generation != objects_.generation(); ++k)
+    if (!presence.of(k)) return is_gone(change.list.spans[k].path);
+  for (const ChangeRedirect &redirect : change.redirects)
+    if (redirect.has_entry() && !is_loaded(redirect)) return is_gone(redirect.provider);
+
   for (std::size_t k = 0; k < change.redirects.size(); ++k)
-    if (change.redirects[k].slots > 0) change.set_original(k, change.redirects[k].original);
+    if (change.redirects[k].is_active()) change.set_original(k, change.redirects[k].original);
   Writer writer(change, presence);
-  writer.put_in(problem);
+  left_addresses_ = steps.size() > 0;
+  if (lead_others(writer, others, problem)) {
+    for (const Layers::NewOriginal &one : others) one.layer.change->set_original(one.layer.redirect, one.original);
+    const bool is_in = writer.put_in(problem);
+    if (!is_in || !entries_.commit({steps.data(), steps.size()}, own_sp_, kThreadWait, change.threads, problem)) {
+      if (is_in) writer.undo_put_in();
+      for (const Layers::NewOriginal &one : others) one.layer.change->set_original(one.layer.redirect, one.before);
+      lead_others_back(writer, others);
+    }
+  }
   left_open_ = left_open_ || !writer.has_restored_all();
+}
+
+/// Only inside while_locked().
+bool Engine::is_loaded(const ChangeRedirect &redirect) {
+  const Object *const holder = objects_.with_id(redirect.holder);
+  return holder != nullptr && holder->contains(redirect.function);
+}
+
+/// What the threads noticed of a change of entries.
+void Engine::tell_threads(const EntryReport &report) {
+  const Passing &passing = report.passing;
+  log(SHUNT_LOG_INFO,
+      "%u threads: %u asked, %u moved, %u asleep and left so; the longest was held for %llu us; breakpoints stood for "
+      "%llu us, and %llu calls came to them",
+      passing.threads, passing.asked, passing.moved, passing.asleep,
+      static_cast<unsigned long long>(passing.longest_hold_ns / 1000),
+      static_cast<unsigned long long>(report.breakpoints_ns / 1000), static_cast<unsigned long long>(report.trapped));
 }
 
 void Engine::tell_left_open() {
@@ -191,34 +401,22 @@ bool Engine::see_which_are_loaded(const Change &change, Presence &presence, Prob
 
 namespace {
 
-/// What a revert means for the layers above: found out before anything is written, done after.
-struct LayersAbove {
+/// What a revert means for the slots of layers above: found out before anything is written, done after.
+struct SlotsAbove {
   struct Lead {  // a slot of a layer above leads back to something else from now on
     Change *change;
     Slot *slot;
     std::uintptr_t before;
     bool is_late;
   };
-  struct Original {  // a layer above has another original from now on
-    Layer layer;
-    std::uintptr_t original;
-  };
   std::vector<Lead> leads;
-  std::vector<Original> originals;
 
-  LayersAbove(const Layers &all, Change &change) {
+  SlotsAbove(const Layers &all, Change &change) {
     for (std::uint32_t k = 0; k < change.redirects.size(); ++k) {
       const std::vector<Layer> &layers = all.over(change.redirects[k].request->symbol);
       const auto own = std::find_if(layers.begin(), layers.end(),
                                     [&](const Layer &layer) { return layer.change == &change && layer.redirect == k; });
       if (own == layers.end() || own + 1 == layers.end()) continue;
-      for (auto layer = own + 1; layer != layers.end(); ++layer) {
-        if (layer->change == &change) continue;  // the same symbol twice in one transaction, for other callers
-        const auto below = static_cast<std::size_t>(layer - layers.begin());
-        const std::uintptr_t original =
-            Layers::original_over(layers, below, layer->change->list, layer->redirect, (*layer)->function, &change);
-        if (original != (*layer)->original) originals.push_back({*layer, original});
-      }
       for (const Span &span : change.list.spans) {
         for (Slot &slot : change.list.in(span)) {
           if (slot.redirect != k) continue;
@@ -236,37 +434,30 @@ struct LayersAbove {
 
 }  // namespace
 
-Result<Done> Engine::revert(Change &change) {
+[[gnu::noinline]] Result<Done> Engine::revert(Change &change) {
+  const StackCleaner cleaner(left_addresses_);
   const Guard guard(*this);
   if (!guard) return Guard::problem().to_error();
+  own_sp_ = cleaner.frame();
   if (!change.is_applied) return make_error(Code::wrong_state, "this change has been reverted already");
   settle();
-  const LayersAbove above(layers_, change);
+  const SlotsAbove above(layers_, change);
+  const std::vector<Layers::NewOriginal> others = layers_.originals_without(change);
+  PageVector<EntryStep> steps;
+  if (!steps.reserve(change.entry_count()))
+    return make_error(Code::out_of_memory, "no memory for the entries of a change");
+  for (const ChangeRedirect &redirect : change.redirects) {
+    if (!redirect.has_entry()) continue;
+    const Layer next = layers_.entry_over(redirect.function, &change);
+    add_step(steps, redirect.entry, next.change != nullptr ? next->replacement : 0, true);
+  }
   Problem problem;
-  objects_.while_locked(problem, [&](Problem &inner) {
-    Presence presence;
-    if (!see_which_are_loaded(change, presence, inner)) return;
-    Writer writer(change, presence);
-    std::size_t led = 0;
-    for (; led < above.originals.size(); ++led) {
-      const LayersAbove::Original &one = above.originals[led];
-      if (!writer.lead_self_slots(*one.layer.change, one.layer.redirect, one.original, inner)) break;
-    }
-    const bool is_out = !inner && writer.take_out(change.conflicts, inner);
-    left_open_ = left_open_ || !writer.has_restored_all();
-    if (is_out) return;
-    Problem refused;
-    for (std::size_t k = 0; k < std::min(led + 1, above.originals.size()); ++k) {
-      const LayersAbove::Original &one = above.originals[k];
-      writer.lead_self_slots(*one.layer.change, one.layer.redirect, one.layer->original, refused);
-    }
-  });
+  objects_.while_locked(problem, [&](Problem &inner) { take_out(change, others, steps, inner); });
   for (Slot &slot : change.list.slots) slot.is_covered = false;
   tell_left_open();
   if (problem) return problem.to_error();
-  for (const LayersAbove::Original &one : above.originals)
-    one.layer.change->set_original(one.layer.redirect, one.original);
-  for (const LayersAbove::Lead &one : above.leads) {
+  for (const Layers::NewOriginal &one : others) one.layer.change->set_original(one.layer.redirect, one.original);
+  for (const SlotsAbove::Lead &one : above.leads) {
     one.change->list.odd_of(*one.slot).before = one.before;  // it led to a replacement, so it is odd
     // A thread may still be inside the lazy binding of the slot: from now on settle() looks after it for the layer above.
     one.slot->is_late = one.slot->is_late || one.is_late;
@@ -275,9 +466,37 @@ Result<Done> Engine::revert(Change &change) {
   layers_.remove(change);
   change.is_applied = false;
   log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
-      "reverted %zu redirects, %zu slots; %zu were changed by others and left alone", change.redirects.size(),
-      change.list.slots.size(), change.conflicts);
+      "reverted %zu redirects, %zu slots%s; %zu were changed by others and left alone", change.redirects.size(),
+      change.list.slots.size(), entries_text(change.entry_count()).c_str(), change.conflicts);
   return Done{};
+}
+
+/// Inside while_locked(). All or nothing.
+void Engine::take_out(Change &change, const std::vector<Layers::NewOriginal> &others, PageVector<EntryStep> &steps,
+                      Problem &problem) {
+  Presence presence;
+  if (!see_which_are_loaded(change, presence, problem)) return;
+  const auto is_gone = [&](const EntryStep &step) {
+    return std::any_of(change.redirects.begin(), change.redirects.end(), [&](const ChangeRedirect &redirect) {
+      return redirect.has_entry() && redirect.entry == step.entry && !is_loaded(redirect);
+    });
+  };
+  steps.set_size(static_cast<std::size_t>(std::remove_if(steps.begin(), steps.end(), is_gone) - steps.begin()));
+
+  Writer writer(change, presence);
+  left_addresses_ = steps.size() > 0;
+  std::size_t conflicts = 0;
+  if (lead_others(writer, others, problem)) {
+    const bool is_out = writer.take_out(conflicts, problem);
+    EntryReport report;
+    if (is_out && entries_.commit({steps.data(), steps.size()}, own_sp_, kThreadWait, report, problem)) {
+      change.conflicts = conflicts + report.conflicts;
+    } else {
+      if (is_out) writer.undo_take_out();
+      lead_others_back(writer, others);
+    }
+  }
+  left_open_ = left_open_ || !writer.has_restored_all();
 }
 
 // ---- while it stands -------------------------------------------------------------------------------------------------
@@ -285,6 +504,7 @@ Result<Done> Engine::revert(Change &change) {
 /// A thread that was inside the dynamic linker's lazy binding when we wrote its slot stores the function there when it comes
 /// out, over our value. Such a slot is ours all the same: it is written again. Asked before everything that reads slots.
 void Engine::settle() {
+  drop_unloaded();
   for (Change *change : layers_.changes()) {
     if (!change->has_late || !change->is_applied) continue;
     Problem problem;
@@ -311,6 +531,32 @@ void Engine::settle() {
   }
 }
 
+/// Code that was unloaded, or is another loading of the same object, has no entry of ours any more.
+void Engine::drop_unloaded() {
+  if (codes_.is_empty()) return;
+  std::vector<std::uintptr_t> gone;
+  std::size_t count = 0;
+  layers_.for_each_entry([&](const Layer &) { ++count; });
+  gone.reserve(count);
+  Problem problem;
+  bool is_new = false;
+  objects_.while_locked(problem, [&](Problem &) {
+    is_new = codes_seen_ != objects_.generation();
+    if (!is_new) return;
+    codes_seen_ = objects_.generation();
+    codes_.mark_gone(objects_);
+    layers_.for_each_entry([&](const Layer &layer) {
+      if (!is_loaded(*layer) || entries_.is_the_function_again(layer->entry)) gone.push_back(layer->function);
+    });
+  });
+  if (problem || !is_new) return;
+  for (const std::uintptr_t function : gone) {
+    entries_.forget(function, function + 1);
+    layers_.forget_entry(function);
+  }
+  codes_.drop_gone([this](const KnownCode &code) { entries_.forget(code.code.low(), code.code.high()); });
+}
+
 std::size_t Engine::conflicts(Change &change) {
   const Guard guard(*this);
   if (!guard) return 0;
@@ -320,12 +566,13 @@ std::size_t Engine::conflicts(Change &change) {
   Problem problem;
   objects_.while_locked(problem, [&](Problem &inner) {
     conflicts = visit_conflicts(change, inner,
-                                [](const char *, std::uint32_t, std::uintptr_t, std::uintptr_t, std::uintptr_t) {});
+                                [](const char *, std::uint32_t, std::uintptr_t, std::uintptr_t, std::uintptr_t, bool) {});
   });
   return conflicts;
 }
 
-/// Inside while_locked(). Calls `visit(object, redirect, address, expected, found)` for each slot that holds something else.
+/// Inside while_locked(). Calls `visit(object, redirect, address, expected, found, is_entry)` for each slot that holds something
+/// else, and each entry.
 template <class Visit>
 std::size_t Engine::visit_conflicts(const Change &change, Problem &problem, Visit visit) {
   std::size_t conflicts = 0;
@@ -335,8 +582,18 @@ std::size_t Engine::visit_conflicts(const Change &change, Problem &problem, Visi
     const std::uintptr_t found = load_word(address);
     if (found == expected) return;
     ++conflicts;
-    visit(object, redirect, address, expected, found);
+    visit(object, redirect, address, expected, found, false);
   };
+  for (std::uint32_t k = 0; k < change.redirects.size(); ++k) {
+    const ChangeRedirect &redirect = change.redirects[k];
+    if (!redirect.has_entry() || !is_loaded(redirect) || entries_.stands(redirect.entry)) continue;
+    const Entry &entry = entries_.entry(redirect.entry);
+    std::uintptr_t expected = 0, found = 0;
+    std::memcpy(&found, reinterpret_cast<const void *>(entry.site()), entry.at_entry.size);
+    std::memcpy(&expected, entry.at_entry.bytes, entry.at_entry.size);
+    ++conflicts;
+    visit(redirect.provider, k, entry.site(), expected, found, true);
+  }
   for (std::size_t k = 0; k < change.list.spans.size(); ++k) {
     if (!presence.of(k)) continue;
     const Span &span = change.list.spans[k];
@@ -358,13 +615,15 @@ Result<std::vector<StandingChange>> Engine::standing(bool with_slots) {
   for (std::size_t k = 0; k < all.size(); ++k) {
     const Change &change = *layers_.changes()[k];
     all[k].change = &change;
+    all[k].entries = change.entry_count();
     for (std::uint32_t r = 0; r < change.redirects.size(); ++r) {
       const ChangeRedirect &redirect = change.redirects[r];
-      if (redirect.slots == 0) continue;
+      if (!redirect.is_active()) continue;
       const std::vector<Layer> &layers = layers_.over(redirect.request->symbol);
       const auto own = std::find_if(layers.begin(), layers.end(),
                                     [&](const Layer &layer) { return layer.change == &change && layer.redirect == r; });
       all[k].redirects.push_back({redirect.request->symbol, redirect.provider, "", redirect.replacement, redirect.slots,
+                                  redirect.has_entry(),
                                   static_cast<std::uint32_t>(own - layers.begin()) + 1,
                                   static_cast<std::uint32_t>(layers.size())});
     }
@@ -387,11 +646,11 @@ Result<std::vector<StandingChange>> Engine::standing(bool with_slots) {
       one.conflicts = visit_conflicts(
           *one.change, inner,
           [&](const char *object, std::uint32_t redirect, std::uintptr_t address, std::uintptr_t expected,
-              std::uintptr_t found) {
+              std::uintptr_t found, bool is_entry) {
             if (one.conflicting.size() == one.conflicting.capacity()) return;
             const Object *holder = objects_.at(found);
             one.conflicting.push_back({one.change->redirects[redirect].request, object,
-                                       holder != nullptr ? holder->path : "", address, expected, found});
+                                       holder != nullptr ? holder->path : "", address, expected, found, is_entry});
           });
     }
   });

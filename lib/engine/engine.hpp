@@ -1,8 +1,14 @@
 // engine.hpp: one for the process. Plans, commits and reverts, each of them all or nothing, one at a time.
 //
-// The order of a commit: memory first; then, with the loader's lock held: see that the planned objects are still there; tell
-// the replacements their originals; then object by object (writer.hpp) open its pages, store its slots if they still hold what
-// the plan saw, close its pages. What fails on the way is undone on the spot. No malloc and no log in between.
+// The order of a commit: memory first, and trampolines, which nobody calls yet; then, with the loader's lock held: see that the
+// planned objects are still there; tell the replacements their originals; then object by object (writer.hpp) open its pages,
+// store its slots if they still hold what the plan saw, close its pages; last the entries (entry/entries.hpp), all at once, since
+// a thread may be in the way of those. What fails on the way is undone on the spot. No malloc and no log in between.
+//
+// A thread in the way is waited for kThreadWait at most, and the loader's lock is held meanwhile: a thread that waits for that lock
+// while it is in the way itself makes the transaction be refused, not hang.
+//
+// Trampolines stay for the life of the process: a replacement that was reverted may still be running and call its original.
 #pragma once
 
 #include <memory>
@@ -12,9 +18,12 @@
 #include "base/result.hpp"
 #include "engine/imports.hpp"
 #include "engine/layers.hpp"
+#include "engine/object_codes.hpp"
+#include "engine/outside.hpp"
 #include "engine/plan.hpp"
 #include "engine/planner.hpp"
 #include "engine/standing.hpp"
+#include "objects/interner.hpp"
 #include "objects/object_table.hpp"
 
 namespace shunt::core {
@@ -26,12 +35,14 @@ class Engine {
   /// The process's engine. Made on first use, never destroyed: redirects may stand until the very end.
   static Engine &instance();
 
+  static constexpr std::uint64_t kThreadWait = 2'000'000'000;  // nanoseconds
+
   Result<std::unique_ptr<Plan>> plan(const Requests &requests);
   Result<std::unique_ptr<Change>> commit(const Plan &plan);
   Result<std::unique_ptr<Change>> apply(const Requests &requests);
   Result<Done> revert(Change &change);
 
-  /// Slots that hold neither the change's value nor that of a layer above it.
+  /// Slots that hold neither the change's value nor that of a layer above it, and entries that somebody else changed.
   std::size_t conflicts(Change &change);
 
   /// The changes that stand, oldest first. `with_slots`: also which slots hold something else.
@@ -64,10 +75,18 @@ class Engine {
   };
 
   Engine();
-  void make_plan(Plan &plan, bool trusts, Problem &problem);
+  void make_plan(Plan &plan, bool trusts, Outside &outside, Problem &problem);
   void finish_plan(Plan &plan);
-  Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, const Plan &plan);
-  void write(Change &change, std::uint64_t generation, Problem &problem);
+  Result<std::unique_ptr<Change>> apply_held(const Requests &requests, Outside &outside);
+  Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, const Plan &plan, Outside &outside);
+  bool prepare_entries(Change &change, const Plan &plan, Outside &outside, Problem &problem);
+  void write(Change &change, std::uint64_t generation, const std::vector<Layers::NewOriginal> &others,
+             PageVector<EntryStep> &steps, Problem &problem);
+  void take_out(Change &change, const std::vector<Layers::NewOriginal> &others, PageVector<EntryStep> &steps,
+                Problem &problem);
+  bool is_loaded(const ChangeRedirect &redirect);
+  static void tell_threads(const EntryReport &report);
+  void drop_unloaded();
   bool see_which_are_loaded(const Change &change, Presence &presence, Problem &problem);
   template <class Visit>
   std::size_t visit_conflicts(const Change &change, Problem &problem, Visit visit);
@@ -75,12 +94,18 @@ class Engine {
   void settle();
 
   OwnedMutex mutex_;
-  bool left_open_ = false;  // pages whose protection the kernel did not restore
+  std::uintptr_t own_sp_ = 0;  // with the engine held: below it are frames of shunt's, above those of whoever called it
+  bool left_addresses_ = false;  // of code, on the stack below
+  bool left_open_ = false;       // pages whose protection the kernel did not restore
   ObjectTable objects_;
   Layers layers_;
   NameNumbers names_;
   LastSearch last_search_;
   std::vector<LoadedPatch> patches_;
+  Entries entries_;
+  ObjectCodes codes_;
+  Interner entry_names_;                 // symbols of entries_
+  std::uint64_t codes_seen_ = 0;         // generation of the object table in which all of codes_ were there
 };
 
 }  // namespace shunt::core

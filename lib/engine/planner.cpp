@@ -29,7 +29,8 @@ Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names,
   plan_.redirects.resize(plan_.requests.size());
   for (std::size_t k = 0; k < plan_.requests.size(); ++k) {
     const Request &request = *plan_.requests[k];
-    states_[k].takes_any = request.version.empty() && request.provider.empty() && layers_.over(request.symbol).empty();
+    states_[k].takes_any = request.version.empty() && request.provider.empty() &&
+                           request.reach != Reach::entry && layers_.over(request.symbol).empty();
   }
 }
 
@@ -37,6 +38,14 @@ void Planner::run(Problem &problem) {
   if (plan_.requests.size() > kMostRedirects)
     return problem.set(Code::invalid_argument, "%zu redirects are more than one transaction takes",
                        plan_.requests.size());
+  for (const auto &request : plan_.requests) {
+    if (request->reach != Reach::entry || !request->is_for_some()) continue;
+    problem.symbol = request->symbol.c_str();
+    return problem.set(Code::invalid_argument,
+                       "'%s' cannot be redirected at its entry for some of its calls only: an entry is what all calls "
+                       "come to (leave out the callers and the version, or redirect slots)",
+                       problem.symbol);
+  }
   if (!finder_.prepare(problem)) return;
   plan_.is_trusted = trusts_ && finder_.knows_all() &&
                      std::all_of(states_.begin(), states_.end(), [](const State &state) { return state.takes_any; });
@@ -47,7 +56,9 @@ void Planner::run(Problem &problem) {
   if (problem) return;
   for (std::uint32_t k = 0; k < plan_.requests.size(); ++k) {
     PlannedRedirect &redirect = plan_.redirects[k];
-    if (redirect.slots == 0 && !plan_.requests[k]->is_optional) return explain_nothing(k, problem);
+    const Request &request = *plan_.requests[k];
+    const bool may_have_entry = request.reach != Reach::slots && !request.is_for_some();
+    if (redirect.slots == 0 && !request.is_optional && !may_have_entry) return explain_nothing(k, problem);
     redirect.original = redirect.function;
   }
   plan_.generation = objects_.generation();
@@ -269,6 +280,10 @@ bool Planner::classify(Object &object, Slot &slot, const Relocation &relocation,
     return true;
   }
   if (!take_function(request, object, definition, problem)) return false;
+  if (asked.reach == Reach::entry) {  // it was only to be seen which function this leads to
+    if (how == Beside::layered) beside(request, Beside::beneath, object);
+    return true;
+  }
   if (how != Beside::kCount) beside(request, how, object);
   if (is_lazy) beside(request, Beside::lazy, object);
   slot.is_lazy = is_lazy;
@@ -432,7 +447,12 @@ void Planner::explain_nothing(std::uint32_t request, Problem &problem) {
     return problem.set(Code::no_caller, "'%s' is defined by %s, but no loaded object calls it through a slot", symbol,
                        defines->path);
   }
-  problem.set(Code::unknown_symbol, "no loaded object imports or defines '%s'", symbol);
+  if (asked.reach == Reach::slots || asked.is_for_some())
+    return problem.set(Code::unknown_symbol, "no loaded object imports or defines '%s'", symbol);
+  problem.set(Code::unknown_symbol,
+              "no loaded object imports or defines '%s': looked for in dynamic symbols, in .symtab of the objects' files "
+              "and in their debug files where there are any",
+              symbol);
 }
 
 }  // namespace shunt::core

@@ -24,6 +24,11 @@ class Planner {
   /// Only inside ObjectTable::while_locked(). On a Problem the plan is unfinished and must be thrown away.
   void run(Problem &problem);
 
+  // These too, for requests whose functions were found in another way, or not at all.
+  bool check_replacement(std::uint32_t request, Problem &problem);
+  /// Why a request has no slot.
+  void explain_nothing(std::uint32_t request, Problem &problem);
+
  private:
   struct Common {  // of one request, what every one of its slots needs: small, so that it stays in the cache
     std::uintptr_t function = UINTPTR_MAX;  // what a slot of the common case holds; none, when all are to be looked at
@@ -48,10 +53,8 @@ class Planner {
   bool classify(Object &object, Slot &slot, const Relocation &relocation, Problem &problem);
   Definition search(Object &object, std::uint32_t request, const char *version);
   bool take_function(std::uint32_t request, const Object &caller, const Definition &definition, Problem &problem);
-  bool check_replacement(std::uint32_t request, Problem &problem);
   void beside(std::uint32_t request, Beside what, const Object &object);
   [[nodiscard]] bool program_is_chosen(std::uint32_t request);
-  void explain_nothing(std::uint32_t request, Problem &problem);
 
   ObjectTable &objects_;
   Resolver resolver_;

@@ -11,6 +11,18 @@ bool any_matches(const std::vector<std::string> &globs, const Object &object) {
 
 }  // namespace
 
+const char *reach_name(Reach reach) {
+  switch (reach) {
+    case Reach::automatic:
+      return "auto";
+    case Reach::slots:
+      return "slots";
+    case Reach::entry:
+      return "entry";
+  }
+  return "";
+}
+
 bool CallerFilter::chooses(const Object &object) const {
   if (object.is_own || is_patch(object)) return false;
   if (inside != 0 && !object.contains(inside)) return false;

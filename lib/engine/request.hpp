@@ -11,6 +11,13 @@
 
 namespace shunt::core {
 
+/// By which way calls of a function are redirected. automatic: its slots, and its entry as well where calls that use no slot
+/// exist or nobody calls it through one.
+enum class Reach : std::uint8_t { automatic, slots, entry };
+
+/// "auto", "slots", "entry".
+const char *reach_name(Reach reach);
+
 /// Which objects' slots are meant. Requests with equal filters share one, so that it is evaluated once for each object.
 struct CallerFilter {
   std::vector<std::string> callers;
@@ -24,6 +31,8 @@ struct CallerFilter {
   [[nodiscard]] bool chooses(const Object &object) const;
   /// Was the object asked for in particular, so that failing to read it is an error?
   [[nodiscard]] bool names(const Object &object) const;
+  /// Somebody's calls are not meant. (A patch's own are none of these: they reach the originals in any case.)
+  [[nodiscard]] bool leaves_out() const { return inside != 0 || !callers.empty() || !not_callers.empty(); }
   /// Only few objects are meant.
   [[nodiscard]] bool is_narrow() const { return inside != 0 || !callers.empty(); }
   [[nodiscard]] bool is_patch(const Object &object) const { return patch != 0 && object.contains(patch); }
@@ -31,6 +40,8 @@ struct CallerFilter {
 
 struct Request {
   Request(std::string symbol_name, std::uintptr_t function) : symbol(std::move(symbol_name)), replacement(function) {}
+  /// Only some of the calls are meant: those of some callers, or of one version. An entry would reach them all.
+  [[nodiscard]] bool is_for_some() const { return filter->leaves_out() || !version.empty(); }
   Request(const Request &) = delete;
   Request &operator=(const Request &) = delete;
 
@@ -40,6 +51,8 @@ struct Request {
   std::shared_ptr<const CallerFilter> filter;
   std::string provider;  // glob; "" any
   std::string version;   // "" any
+  Reach reach = Reach::automatic;
+  std::vector<std::string> also;  // further names of the same code that are meant too
   std::uintptr_t *original_cell = nullptr;
   bool is_optional = false;  // a patch's export that the user did not name: matching nothing is no error
 };

@@ -16,6 +16,7 @@ struct StandingRedirect {
   const char *replacement_in;  // the object that holds the replacement; "" none
   std::uintptr_t replacement;
   std::uint32_t slots;
+  bool has_entry;
   std::uint32_t layer, layers;  // the layer-th of so many over the symbol, counted from 1, the oldest
 };
 
@@ -24,17 +25,20 @@ struct StandingObject {
   std::uint32_t slots;
 };
 
+/// Or entry: then the address is that of the first byte that changed, and the words are the eight bytes there.
 struct ConflictingSlot {
   std::shared_ptr<const Request> request;
   const char *object;
   const char *found_in;  // the object that what it holds lies in; "" none
   std::uintptr_t address, expected, found;
+  bool is_entry;
 };
 
 struct StandingChange {
   static constexpr std::size_t kConflictsShown = 100;
 
   const Change *change = nullptr;  // to be compared only: it may be gone
+  std::size_t entries = 0;
   std::vector<StandingRedirect> redirects;
   std::vector<StandingObject> objects;  // that are still loaded
   std::size_t conflicts = 0;

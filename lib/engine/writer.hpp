@@ -28,9 +28,15 @@ class Writer {
   /// something else (slot_changed) and at the first page that cannot be opened (protection_refused).
   bool put_in(Problem &problem);
 
+  /// Takes back all that put_in() did.
+  void undo_put_in() { undo_put_in(0, change_.self_slots.size()); }
+
   /// Every slot that is not covered back to what it held. One that holds something else is left alone and counted, unless it
   /// leads to the real function already.
   bool take_out(std::size_t &conflicts, Problem &problem);
+
+  /// Takes back all that take_out() did.
+  void undo_take_out() { undo_take_out(0); }
 
   /// Leads the own slots of a patch, which now hold `from`, to another original. `problem` when a page cannot be opened.
   bool lead_self_slots(Change &patch, std::uint32_t redirect, std::uintptr_t to, Problem &problem);

@@ -139,9 +139,9 @@ bool is_ours(const Site &place, std::uintptr_t site, std::uintptr_t &to) {
   }
 }
 
-/// Calls nothing before it knows that the trap is not ours: what it called might be the function with the breakpoint.
+/// Calls nothing, not even what errno is behind, before it knows that the trap is not ours: what it called might be the function
+/// with the breakpoint.
 void on_trap(int signal, siginfo_t *info, void *context) {
-  const int saved_errno = errno;
   auto &thread = *static_cast<ucontext_t *>(context);
   const std::uintptr_t site = NativeContext::pc(thread) - NativeContext::kBehindTrap;
   Table *const table = the_table.load(std::memory_order_acquire);
@@ -154,6 +154,7 @@ void on_trap(int signal, siginfo_t *info, void *context) {
       return;
     }
   }
+  const int saved_errno = errno;
   hand_on(signal, info, context);
   errno = saved_errno;
 }

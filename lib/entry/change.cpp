@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "arch/native_code.hpp"
+#include "base/syscalls.hpp"
 #include "entry/breakpoints.hpp"
 
 namespace shunt::core {
@@ -14,9 +15,20 @@ namespace {
 using arch::CodeBytes;
 using arch::NativeCode;
 
-bool stands(const CodeBytes &code) {
-  return code.size == 0 || std::memcmp(reinterpret_cast<const void *>(code.address), code.bytes, code.size) == 0;
-}
+/// Lets SIGTRAP through to this thread: it may itself run into a breakpoint of its own.
+class TrapsAllowed {
+ public:
+  TrapsAllowed() {
+    const std::uint64_t trap = std::uint64_t{1} << (SIGTRAP - 1);
+    sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &trap, &before_, sizeof trap);
+  }
+  TrapsAllowed(const TrapsAllowed &) = delete;
+  TrapsAllowed &operator=(const TrapsAllowed &) = delete;
+  ~TrapsAllowed() { sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof before_); }
+
+ private:
+  std::uint64_t before_ = 0;
+};
 
 }  // namespace
 
@@ -29,6 +41,7 @@ bool EntryChange::run(std::span<EntryStep> steps) {
   for (EntryStep &step : steps)
     if (!add(step)) return false;
   if (moves_.empty()) return true;
+  const TrapsAllowed allowed;
   bool arms = false;
   for (const Move &move : moves_) arms = arms || move.arms;
   hits_before_ = Breakpoints::hits();
@@ -51,10 +64,11 @@ bool EntryChange::add(EntryStep &step) {
   step.before = entry.target;
   step.is_conflict = false;
   if (step.target == entry.target) return true;
-  if (step.target == 0 && (!stands(entry.at_entry) || !stands(entry.at_padding))) {
+  if ((step.target == 0 || step.is_revert) && !entries_.stands(step.entry)) {
     // Somebody else's jump stands there, and may lead on to what we wrote. It all stays.
-    step.is_conflict = true;
-    report_.conflicts += 1;
+    // Or the function itself, of another loading of its object: nothing is left to be done.
+    step.is_conflict = !entries_.is_the_function_again(step.entry);
+    report_.conflicts += step.is_conflict ? 1 : 0;
     entries_.functions_[step.entry] = 0;
     return true;
   }
@@ -98,7 +112,7 @@ bool EntryChange::set_breakpoints() {
   bool is_ready = Breakpoints::install();
   if (!is_ready) problem_.set(Code::system, "cannot install a handler for breakpoints (SIGTRAP)");
   const Move *const first = std::find_if(moves_.begin(), moves_.end(), [](const Move &move) { return move.arms; });
-  is_ready = is_ready && ask({}, SIGTRAP, first->entry->object, first->entry->symbol);
+  is_ready = is_ready && ask({}, SIGTRAP, *first->entry);
   pieces_.clear();
   for (const Move &move : moves_) {
     if (!is_ready || !move.arms) continue;
@@ -141,7 +155,7 @@ bool EntryChange::ask_for_breakpoints() {
                                          {entries_.boundaries_.data() + entry.boundaries, entry.boundary_count}}));
   }
   const Move *const first = std::find_if(moves_.begin(), moves_.end(), [](const Move &move) { return move.arms; });
-  return ask({ranges_.data(), ranges_.size()}, SIGTRAP, first->entry->object, first->entry->symbol);
+  return ask({ranges_.data(), ranges_.size()}, SIGTRAP, *first->entry);
 }
 
 /// Who went to a trampoline by way of a breakpoint is in the function as it was; so the entries can be what they were at any time.
@@ -203,7 +217,7 @@ void EntryChange::settle_padding() {
   }
   if (ranges_.empty()) return;
   Problem refused, &problem = problem_;
-  const bool is_free = ask({ranges_.data(), ranges_.size()}, 0, first->object, first->symbol);
+  const bool is_free = ask({ranges_.data(), ranges_.size()}, 0, *first);
   problem = Problem{};
   if (!is_free || !flip(refused)) {
     report_.padding_left = ranges_.size();
@@ -220,15 +234,15 @@ void EntryChange::settle_padding() {
 // ---- threads
 
 /// Without ranges: only has everything ready.
-bool EntryChange::ask(std::span<CodeRange> ranges, int needed, const char *object, const char *symbol) {
+bool EntryChange::ask(std::span<CodeRange> ranges, int needed, const Entry &first) {
   Obstacle obstacle;
   const std::uint64_t deadline = now_ns() + wait_ns_;
   std::sort(ranges.begin(), ranges.end(), [](const CodeRange &a, const CodeRange &b) { return a.begin < b.begin; });
   is_open_ = is_open_ || question_.open(needed, deadline, obstacle);
   if (is_open_ && (ranges.empty() || question_.ask(ranges, own_sp_, deadline, report_.passing, obstacle))) return true;
-  problem_.object = object;
-  problem_.symbol = symbol;
-  problem_.address = obstacle.at;
+  const char *const object = problem_.object = first.object, *const symbol = problem_.symbol = first.symbol;
+  // Not where the thread stands: whoever keeps that on its stack would itself look as if it returned there.
+  problem_.address = first.function;
   if (obstacle.thread == 0)
     problem_.set(Code::thread_in_the_way, "cannot redirect the entry of '%s' in %s with its threads running: %s",
                  symbol, object, obstacle.why);

@@ -42,7 +42,7 @@ class EntryChange {
   bool write_targets();
   void note();
   void settle_padding();
-  bool ask(std::span<CodeRange> ranges, int needed, const char *object, const char *symbol);
+  bool ask(std::span<CodeRange> ranges, int needed, const Entry &first);
   bool add_piece(const Piece &piece);
   bool add_piece(const Entry &entry, const arch::CodeBytes &now, const arch::CodeBytes &then);
   bool add_stub(const Move &move);

@@ -28,10 +28,6 @@ void refuse(Problem &problem, Code code, const EntryTarget &target, const char *
   problem.set(code, "cannot redirect the entry of '%s' in %s: %s", target.symbol, target.object, why);
 }
 
-/// The process's unwinder, which need not be the one that is linked into this library. It is there when something can throw.
-using TellFrame = void(void *);
-TellFrame *unwinder_function(const char *name) { return reinterpret_cast<TellFrame *>(dlsym(RTLD_DEFAULT, name)); }
-
 std::uintptr_t own_frame(void *frame) { return reinterpret_cast<std::uintptr_t>(frame); }
 
 }  // namespace
@@ -150,9 +146,14 @@ bool Entries::relocate(const EntryTarget &target, Entry &entry, Problem &problem
   return true;
 }
 
+Unwinder Entries::unwinder() {
+  const auto find = [](const char *name) { return reinterpret_cast<Unwinder::Tell *>(dlsym(RTLD_DEFAULT, name)); };
+  return has_unwinder_ ? unwinder_ : Unwinder{find("__register_frame"), find("__deregister_frame")};
+}
+
 /// Tells the unwinder of the trampoline. Without memory or an unwinder nobody unwinds through it: as if the call were not described.
 void Entries::make_frame(const CallFrame &frame, Entry &entry) {
-  TellFrame *const tell = unwinder_function("__register_frame");
+  Unwinder::Tell *const tell = unwinder().add;
   const std::size_t bound = trampoline_frame_bound(frame);
   if (tell == nullptr) return;
   auto *const bytes = new (std::nothrow) std::uint8_t[bound];
@@ -199,12 +200,20 @@ bool Entries::write_trampolines(Problem &problem) {
 
 [[gnu::noinline]] bool Entries::commit(std::span<EntryStep> steps, std::uint64_t wait_ns, EntryReport &report,
                                        Problem &problem) {
-  return EntryChange(*this, own_frame(__builtin_frame_address(0)), wait_ns, report, problem).run(steps);
+  return commit(steps, own_frame(__builtin_frame_address(0)), wait_ns, report, problem);
+}
+
+bool Entries::commit(std::span<EntryStep> steps, std::uintptr_t own_sp, std::uint64_t wait_ns, EntryReport &report,
+                     Problem &problem) {
+  return EntryChange(*this, own_sp, wait_ns, report, problem).run(steps);
 }
 
 bool Entries::undo(std::span<EntryStep> steps, std::uint64_t wait_ns, Problem &problem) {
   EntryReport report;
-  for (EntryStep &step : steps) std::swap(step.target, step.before);
+  for (EntryStep &step : steps) {
+    std::swap(step.target, step.before);
+    step.is_revert = false;
+  }
   return commit(steps, wait_ns, report, problem);
 }
 
@@ -212,7 +221,7 @@ bool Entries::undo(std::span<EntryStep> steps, std::uint64_t wait_ns, Problem &p
 
 void Entries::give_back(Entry &entry) {
   if (entry.frame != nullptr) {
-    if (TellFrame *const untell = unwinder_function("__deregister_frame")) {
+    if (Unwinder::Tell *const untell = unwinder().remove) {
       untell(entry.frame);
       delete[] entry.frame;
     }
@@ -249,6 +258,28 @@ void Entries::give_back(Entry &entry) {
     ++dropped;
   }
   return dropped;
+}
+
+bool Entries::stands(EntryId id) const {
+  const Entry &entry = entries_[id];
+  const auto holds = [](const arch::CodeBytes &code) {
+    return code.size == 0 || std::memcmp(reinterpret_cast<const void *>(code.address), code.bytes, code.size) == 0;
+  };
+  return functions_[id] != 0 && holds(entry.at_entry) && holds(entry.at_padding);
+}
+
+bool Entries::is_the_function_again(EntryId id) const {
+  const Entry &entry = entries_[id];
+  return functions_[id] != 0 && entry.target != 0 && !stands(id) &&
+         std::memcmp(reinterpret_cast<const void *>(entry.function), originals_.data() + entry.originals,
+                     entry.saved) == 0;
+}
+
+bool Entries::find_redirected(std::uintptr_t function, EntryId &id) const {
+  const auto *const found = std::find(functions_.begin(), functions_.end(), function);
+  if (found == functions_.end()) return false;
+  id = static_cast<EntryId>(found - functions_.begin());
+  return entries_[id].target != 0;
 }
 
 void Entries::forget(std::uintptr_t begin, std::uintptr_t end) {

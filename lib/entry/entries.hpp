@@ -24,7 +24,9 @@
 //                        the threads are asked. When one stays in the way, the jump stays too, and does no harm.
 //
 // Between the first flip and the last nothing is taken from malloc and no lock is held but the caller's. prepare() and
-// write_trampolines() may allocate and ask the dynamic linker for the unwinder: not while the loader's lock is held.
+// write_trampolines() may allocate, and call the unwinder: not while the loader's lock is held.
+//
+// The thread that commits may block SIGTRAP, as shunt's own does: it is let through for the time of a commit.
 //
 // What this cannot see: a coroutine that is suspended inside a displaced call whose return lies in the bytes that change; a thread on
 // an alternate signal stack that left another handler, on its own stack, between two displaced instructions.
@@ -49,12 +51,20 @@ struct EntryTarget {
 
 using EntryId = std::uint32_t;
 
+/// The process's unwinder, which need not be the one that is linked into this library: __register_frame and
+/// __deregister_frame. NULL where there is none; then nothing can throw.
+struct Unwinder {
+  using Tell = void(void *);
+  Tell *add = nullptr, *remove = nullptr;
+};
+
 struct EntryStep {
   EntryId entry = 0;
   std::uintptr_t target = 0;  // 0: the function itself
+  /// A step back: where somebody else changed the entry, that is left as it is, and no error.
+  bool is_revert = false;
   std::uintptr_t before = 0;  // set by commit(): the target until then
-  bool is_conflict =
-      false;  // set by commit(): back to the function, but somebody else changed the entry; left as it is
+  bool is_conflict = false;   // set by commit(): somebody else changed the entry, and it is nobody's of ours any more
 };
 
 /// What a commit() was like for the threads.
@@ -74,6 +84,12 @@ class Entries {
   /// Nothing is redirected any more, and no thread is in a trampoline.
   ~Entries();
 
+  /// From now on frames are told to this one. Before that the dynamic linker is asked where it is, which takes the linker's lock.
+  void use(Unwinder unwinder) {
+    unwinder_ = unwinder;
+    has_unwinder_ = true;
+  }
+
   /// Plans, and takes memory. A function that is known is not planned again, as long as it is what it was.
   /// Errors: entry_refused, no_near_memory, out_of_memory.
   bool prepare(const EntryTarget &target, EntryId &id, Problem &problem);
@@ -84,11 +100,22 @@ class Entries {
   /// The function as it was, for whoever replaces it.
   [[nodiscard]] std::uintptr_t trampoline(EntryId id) const { return entries_[id].trampoline; }
 
-  /// All steps or none; each function at most once. Threads are waited for `wait_ns` at most, for each question.
+  /// All steps or none; each function at most once. Threads are waited for `wait_ns` at most, for each question. Of this thread's own
+  /// stack counts what lies above `own_sp`: below are frames of shunt, which hold such addresses without being about to return there.
   /// Errors: thread_in_the_way, and those of TextFlip::flip() (code_changed: an entry to be redirected is not what it was).
+  bool commit(std::span<EntryStep> steps, std::uintptr_t own_sp, std::uint64_t wait_ns, EntryReport &report,
+              Problem &problem);
+  /// The same, with the frame of whoever calls this.
   bool commit(std::span<EntryStep> steps, std::uint64_t wait_ns, EntryReport &report, Problem &problem);
   /// Back to the targets before. Errors as commit(): where that reverted a function, this redirects it again.
   bool undo(std::span<EntryStep> steps, std::uint64_t wait_ns, Problem &problem);
+
+  /// What we wrote at the entry is there.
+  [[nodiscard]] bool stands(EntryId id) const;
+  /// It is redirected, and there is nothing of that: another loading of the object lies at its place. (In code that is loaded.)
+  [[nodiscard]] bool is_the_function_again(EntryId id) const;
+  /// The entry at `function` that is redirected now; false when none is.
+  bool find_redirected(std::uintptr_t function, EntryId &id) const;
 
   /// Gives back the trampolines of functions that are not redirected, if no thread is in one of them or will return there.
   /// Nobody may call them any more. How many were given back; 0 and `obstacle` when a thread was in the way.
@@ -115,6 +142,10 @@ class Entries {
   void make_frame(const CallFrame &frame, Entry &entry);
   void give_back(Entry &entry);
 
+  Unwinder unwinder();
+
+  Unwinder unwinder_;
+  bool has_unwinder_ = false;
   TextFlip text_;
   NearMemory near_;
   PageVector<std::uintptr_t> functions_;  // of entries_, 0: gone

@@ -33,8 +33,7 @@ const arch::Bytes *ObjectCode::text_at(std::uintptr_t address, std::size_t size)
 }
 
 const arch::JumpTargets *ObjectCode::jumps(const arch::Bytes &text) {
-  const auto position = static_cast<std::size_t>(&text - texts_.data());
-  std::unique_ptr<arch::JumpTargets> &found = jumps_[position];
+  std::unique_ptr<arch::JumpTargets> &found = jumps_[position_of(text)];
   if (found == nullptr) {
     auto targets = std::unique_ptr<arch::JumpTargets>(new (std::nothrow) arch::JumpTargets);
     if (targets == nullptr || !targets->find<arch::NativeCode>(text)) return nullptr;

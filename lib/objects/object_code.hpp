@@ -37,6 +37,8 @@ class ObjectCode {
   /// The targets of the direct jumps and calls in `text`, one of texts(). Found at the first call, which reads all of the code and
   /// takes an eighth of its size in pages; NULL when there is no memory.
   [[nodiscard]] const arch::JumpTargets *jumps(const arch::Bytes &text);
+  /// They have been found: asking for them reads nothing.
+  [[nodiscard]] bool has_jumps(const arch::Bytes &text) const { return jumps_[position_of(text)] != nullptr; }
 
  private:
   // Linkers write one segment of code, and up to four others. What is beyond is not looked at, and cannot be redirected.
@@ -47,6 +49,10 @@ class ObjectCode {
   std::array<arch::Bytes, kMaximumData> data_;
   std::size_t text_count_ = 0, data_count_ = 0;
   CallFrames frames_{{}, {}};
+  [[nodiscard]] std::size_t position_of(const arch::Bytes &text) const {
+    return static_cast<std::size_t>(&text - texts_.data());
+  }
+
   std::array<std::unique_ptr<arch::JumpTargets>, kMaximumTexts> jumps_;
 };
 

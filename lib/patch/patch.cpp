@@ -71,6 +71,8 @@ Result<std::unique_ptr<Patch>> Patch::load(PatchFile file, const PatchOptions &o
     auto request = std::make_shared<Request>(one.symbol, function);
     request->filter = filter;
     request->provider = options.provider;
+    request->reach = options.reach;
+    request->also = options.also;
     request->is_optional = options.symbols.empty();
     patch->requests_.push_back(std::move(request));
   }
@@ -93,7 +95,7 @@ Patch::~Patch() {
 Result<std::unique_ptr<Plan>> Patch::plan() const {
   auto plan = Engine::instance().plan(requests_);
   if (!plan) return plan.error();
-  if ((*plan)->list.slots.empty()) return nothing_matches(name(), requests_);
+  if ((*plan)->is_empty()) return nothing_matches(name(), requests_);
   return plan;
 }
 

@@ -93,11 +93,13 @@ Result<std::unique_ptr<Plan>> PatchFile::plan(const PatchOptions &options) const
     auto request = std::make_shared<Request>(one.symbol, 0);
     request->filter = filter;
     request->provider = options.provider;
+    request->reach = options.reach;
+    request->also = options.also;
     request->is_optional = options.symbols.empty();
     requests.push_back(std::move(request));
   }
   auto plan = Engine::instance().plan(requests);
-  if (plan && (*plan)->list.slots.empty()) return nothing_matches(facts_.file, requests);
+  if (plan && (*plan)->is_empty()) return nothing_matches(facts_.file, requests);
   return plan;
 }
 

@@ -17,6 +17,8 @@ struct PatchOptions {
   std::vector<std::string> symbols;  // NAME or NAME=REPLACEMENT; empty: every strong exported function
   std::vector<std::string> callers, not_callers;
   std::string provider;
+  Reach reach = Reach::automatic;
+  std::vector<std::string> also;
 };
 
 /// What the log and the status say about a file.
@@ -59,7 +61,7 @@ class PatchFile {
   std::vector<Replacement> replacements_;
 };
 
-/// The error for a patch whose requests found no slot.
+/// The error for a patch whose requests found nothing.
 Error nothing_matches(const std::string &name, const Requests &requests);
 
 }  // namespace shunt::core

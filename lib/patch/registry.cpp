@@ -37,16 +37,21 @@ Error name_taken(const Record &record) {
 
 // ---- the audit trail
 
+/// ", 2 entries", or nothing.
+std::string entries_text(std::size_t entries) {
+  return entries > 0 ? ", " + std::to_string(entries) + (entries == 1 ? " entry" : " entries") : "";
+}
+
 void tell_applied(const Record &record, std::int64_t microseconds) {
-  log(SHUNT_LOG_INFO, "applied %s: as '%s', %zu slots, %lld us; by %s, uid %u, pid %d; build-id %s, sha256 %s",
-      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, static_cast<long long>(microseconds),
+  log(SHUNT_LOG_INFO, "applied %s: as '%s', %zu slots%s, %lld us; by %s, uid %u, pid %d; build-id %s, sha256 %s",
+      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, entries_text(record.entries).c_str(), static_cast<long long>(microseconds),
       how_name(record.by.how), record.by.uid, record.by.pid, or_none(record.facts.build_id),
       or_none(record.facts.sha256));
 }
 
 void tell_reverted(const Record &record, const Who &who, std::size_t conflicts) {
-  log(SHUNT_LOG_INFO, "reverted %s: '%s', %zu slots, %zu left alone; by %s, uid %u, pid %d; build-id %s, sha256 %s",
-      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, conflicts, how_name(who.how), who.uid,
+  log(SHUNT_LOG_INFO, "reverted %s: '%s', %zu slots%s, %zu left alone; by %s, uid %u, pid %d; build-id %s, sha256 %s",
+      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, entries_text(record.entries).c_str(), conflicts, how_name(who.how), who.uid,
       who.pid, or_none(record.facts.build_id), or_none(record.facts.sha256));
 }
 
@@ -155,6 +160,7 @@ Result<Registry::Applied> Registry::apply(const std::shared_ptr<Patch> &patch, c
   fresh.id = next_id_++;
   fresh.applied_at = now(CLOCK_REALTIME);
   fresh.slots = patch->change()->list.slots.size();
+  fresh.entries = patch->change()->entry_count();
   applied_.push_back(*record);
   ++counters_.applied;
   guard.release();
@@ -167,7 +173,7 @@ Result<Registry::Applied> Registry::apply(const std::shared_ptr<Patch> &patch, c
 
 /// With the registry held.
 Result<Registry::Reverted> Registry::revert_record(const std::shared_ptr<Record> &record, const Who &who) {
-  Reverted reverted{record->id, record->name, record->slots, 0};
+  Reverted reverted{record->id, record->name, record->slots, record->entries, 0};
   reverted_.reserve(kRevertedKept + 1);
   if (const Result<Done> done = record->patch->revert(); !done) {
     ++counters_.refused;

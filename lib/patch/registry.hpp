@@ -42,7 +42,7 @@ struct Record {
   FileFacts facts;
   timespec applied_at = {};
   Who by;
-  std::size_t slots = 0;
+  std::size_t slots = 0, entries = 0;
 
   // These change when it is reverted, with the registry held.
   std::shared_ptr<Patch> patch;  // NULL from then on
@@ -71,7 +71,7 @@ class Registry {
   struct Reverted {
     std::uint64_t id;
     std::string name;
-    std::size_t slots, conflicts;
+    std::size_t slots, entries, conflicts;
   };
   /// Errors of both: as Patch::revert(); unknown_patch.
   Result<Reverted> revert(Patch &patch, const Who &who);

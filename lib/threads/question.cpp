@@ -195,6 +195,10 @@ void Question::close() {
   signal_ = 0;
 }
 
+void Question::after_fork_in_child() {
+  if (Board *const board = the_board.load()) board->inside.store(0);
+}
+
 // ---- asking
 
 bool Question::ask(std::span<const CodeRange> some, std::uintptr_t own_sp, std::uint64_t deadline, Passing &passing,
@@ -321,7 +325,7 @@ void Question::send(Thread &thread) {
     info.si_signo = signal_;
     info.si_code = SI_QUEUE;
     info.si_pid = static_cast<pid_t>(sys::call(SYS_getpid));
-    info.si_uid = getuid();
+    info.si_uid = static_cast<uid_t>(sys::call(SYS_getuid));
     info.si_value.sival_ptr = reinterpret_cast<void *>(board.generation.load() * Board::kRecords + k);
     thread.why = "does not answer";
     if (sys::call(SYS_rt_tgsigqueueinfo, info.si_pid, thread.id, signal_, &info) == 0) {

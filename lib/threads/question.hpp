@@ -63,6 +63,9 @@ class Question {
   /// Takes the handler away. The destructor does it too.
   void close();
 
+  /// In the child of a fork, which no question was under way in: who was late in the handler then is not here to leave it.
+  static void after_fork_in_child();
+
  private:
   struct Thread {
     int id = 0;

@@ -69,8 +69,10 @@ shunt_change *apply(const std::vector<Target> &targets) {
   shunt_error *error;
   shunt_change *change;
   expect_ok(shunt_transaction_new(&transaction, &error), error);
+  shunt_options options = SHUNT_OPTIONS_INIT;
+  options.reach = SHUNT_REACH_SLOTS;  // as all that this is measured beside
   for (const Target &target : targets)
-    expect_ok(shunt_transaction_add(transaction, target.symbol.c_str(), target.replacement, nullptr, &error), error);
+    expect_ok(shunt_transaction_add(transaction, target.symbol.c_str(), target.replacement, &options, &error), error);
   expect_ok(shunt_transaction_apply(transaction, &change, &error), error);
   shunt_transaction_free(transaction);
   return change;

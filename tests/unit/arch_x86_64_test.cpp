@@ -283,6 +283,25 @@ TEST_F(EntryPlanX86_64, JumpsFromOtherFunctionsAreFound) {
   EXPECT_EQ(refusal(), std::pair(Refusal::jumped_into, 1U));
 }
 
+/// Whether anybody calls a function: with every kind of jump, also the shortest, that lead to where it begins; wherever it begins.
+TEST_F(EntryPlanX86_64, WhatIsCalledDirectlyIsKnown) {
+  for (const std::uint32_t begin : {48U, 53U}) {
+    for (const char *const jump : {"e8 00 00 00 00", "e9 00 00 00 00", "0f 84 00 00 00 00", "eb 00", "75 00", ""}) {
+      Byte text(160, 0x90);
+      const Byte bytes = hex(jump);
+      std::copy(bytes.begin(), bytes.end(), text.begin() + 100);
+      const auto displacement = static_cast<std::int32_t>(begin) - static_cast<std::int32_t>(100 + bytes.size());
+      const std::size_t width = bytes.size() == 2 ? 1 : 4;
+      if (!bytes.empty()) std::memcpy(text.data() + 100 + bytes.size() - width, &displacement, width);
+      JumpTargets targets;
+      ASSERT_TRUE(targets.find<X86_64Code>({kEntry, text.data(), text.size()}));
+      for (const std::uint32_t other : {begin, begin - 16, begin + 16})
+        EXPECT_EQ(targets.leads_to<X86_64Code>(kEntry + other), !bytes.empty() && other == begin)
+            << jump << " to +" << begin << ", asked for +" << other;
+    }
+  }
+}
+
 // e28: a function that starts with a loop is copied as a whole.
 TEST_F(EntryPlanX86_64, ALoopAtTheEntryIsCopied) {
   Byte text = hex("80 3f 00 74 05 48 ff c7 eb f6 c3");  // cmp byte [rdi], 0; je end; inc rdi; jmp entry; end: ret

@@ -42,6 +42,8 @@ Request full_request() {
   request.symbols = {"malloc", "free=my_free"};
   request.callers = {"a*", "b*", "c*"};
   request.not_callers = {"d?"};
+  request.reach = "entry";
+  request.also = {"__malloc", "cfree"};
   request.force_permissions = true;
   return request;
 }
@@ -129,6 +131,7 @@ TEST(Protocol, RequestsThatMakeNoSenseAreRefused) {
   refuses(message(Type::revert, field(2, std::string("a\0b", 3))), "NUL");
   refuses(message(Type::revert, field(2, std::string(kMaximumString + 1, 'a'))), "longer than");
   refuses(message(Type::apply, ""), "no name");
+  refuses(message(Type::apply, field(1, "a") + field(10, "both")), "not by 'both'");
   refuses(message(static_cast<Type>(7), ""), "unknown");
   refuses(message(static_cast<Type>(0), ""), "unknown");
   std::string many;

@@ -27,6 +27,7 @@ struct Aarch64Code {
   static constexpr std::uint8_t kTrap[] = {0x00, 0x00, 0x20, 0xd4};  // brk #0
 
   static bool ready() { return true; }
+  static bool is_ready() { return true; }
   static EntryPlan plan(const Function &function);
   static bool reaches(const EntryPlan &plan, std::uint64_t function, std::uint64_t target);
   static EntryBytes entry_bytes(const EntryPlan &plan, std::uint64_t function, std::uint64_t target);
@@ -41,6 +42,10 @@ struct Aarch64Code {
       if (one.jumps() || one.kind == aarch64::Kind::call) found(text.address + at, one.target);
     }
   }
+
+  /// All jumps are as long as an instruction: find_jumps() has them.
+  template <class Found>
+  static void find_short_jumps(const Bytes &, Found) {}
 };
 
 }  // namespace shunt::core::arch

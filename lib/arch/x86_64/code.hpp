@@ -30,6 +30,8 @@ struct X86_64Code {
 
   /// False when nothing can be planned or relocated here, since the decoder's library is missing. Loads it.
   static bool ready();
+  /// Whether it has been loaded.
+  static bool is_ready();
   static EntryPlan plan(const Function &function);
   /// Whether the jump of the plan reaches `target`. Otherwise it must go to a stub near the function.
   static bool reaches(const EntryPlan &plan, std::uint64_t function, std::uint64_t target);
@@ -45,6 +47,10 @@ struct X86_64Code {
   template <class Found>
   static void find_jumps(const Bytes &text, Found found) {
     x86_64::find_jumps(text, found);
+  }
+  template <class Found>
+  static void find_short_jumps(const Bytes &text, Found found) {
+    x86_64::find_short_jumps(text, found);
   }
 };
 

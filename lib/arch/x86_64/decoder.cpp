@@ -6,7 +6,10 @@
 #include <Zydis/Zydis.h>
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstring>
+
+#include "base/syscalls.hpp"
 
 namespace shunt::core::arch::x86_64 {
 namespace {
@@ -16,6 +19,8 @@ static_assert(ZYDIS_VERSION_MAJOR(ZYDIS_VERSION) == 4 && ZYDIS_VERSION_MINOR(ZYD
 constexpr const char *kLibrary = "libZydis.so.4.0";
 
 // Written once, by load_decoder(), before anybody decodes.
+enum State : int { not_loaded, being_written, loaded };
+std::atomic<int> state = not_loaded;
 decltype(&ZydisDecoderDecodeInstruction) decode_instruction = nullptr;
 ZydisDecoder decoder;
 
@@ -88,23 +93,32 @@ void read_memory(const ZydisDecodedInstruction &from, std::uint64_t address, Ins
 
 }  // namespace
 
+bool is_decoder_loaded() { return state.load(std::memory_order_acquire) == loaded; }
+
 bool load_decoder() {
-  if (decode_instruction != nullptr) return true;
+  if (is_decoder_loaded()) return true;
   void *library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return false;  // it may be installed later: the next call tries again
   const auto init = reinterpret_cast<decltype(&ZydisDecoderInit)>(dlsym(library, "ZydisDecoderInit"));
   const auto function = reinterpret_cast<decltype(decode_instruction)>(dlsym(library, "ZydisDecoderDecodeInstruction"));
+  ZydisDecoder made;
   if (init == nullptr || function == nullptr ||
-      !ZYAN_SUCCESS(init(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64))) {
+      !ZYAN_SUCCESS(init(&made, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64))) {
     dlclose(library);
     return false;
   }
-  decode_instruction = function;  // and it stays loaded
+  int expected = not_loaded;
+  if (state.compare_exchange_strong(expected, being_written)) {
+    decoder = made;
+    decode_instruction = function;  // and it stays loaded
+    state.store(loaded, std::memory_order_release);
+  }
+  while (!is_decoder_loaded()) sys::call(SYS_sched_yield);
   return true;
 }
 
 bool decode(const Bytes &code, std::size_t offset, Instruction &instruction) {
-  if (decode_instruction == nullptr || offset >= code.size) return false;
+  if (!is_decoder_loaded() || offset >= code.size) return false;
   ZydisDecodedInstruction from;
   std::memset(&from, 0, sizeof from);
   if (!ZYAN_SUCCESS(decode_instruction(&decoder, nullptr, code.data + offset, code.size - offset, &from))) return false;

@@ -56,9 +56,10 @@ struct Instruction {
   }
 };
 
-/// False when there is no Zydis: nothing can be decoded then. Loads it at the first call. One thread at a time (the engine's
-/// lock), and not while a thread is held.
+/// False when there is no Zydis: nothing can be decoded then. Loads it at the first call, so not while a lock is held that a
+/// constructor of some library may wait for.
 bool load_decoder();
+bool is_decoder_loaded();
 
 /// Decodes what lies at `offset` of `code`. False when that is no instruction, or one that goes on behind the end.
 bool decode(const Bytes &code, std::size_t offset, Instruction &instruction);

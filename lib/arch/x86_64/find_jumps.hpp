@@ -1,7 +1,8 @@
 // find_jumps.hpp: everything in a stretch of code that could be a jump or call with a 32-bit displacement, at whatever byte it
 // begins. No decoder: a byte that only looks like one names a target in the same object about once in a thousand times, and too
 // many is on the safe side. Jumps with 8 bits are left out, since every other byte looks like one: they lead no further than 128
-// bytes, and what compilers write has them inside a function only.
+// bytes, and what compilers write has them to the middle of a function only inside that function. To its beginning it has them
+// from others as well (a call at the end of one, of a function that lies beside it): find_short_jumps().
 #pragma once
 
 #include <cstring>
@@ -23,6 +24,18 @@ void find_jumps(const Bytes &text, Found found) {
     std::memcpy(&displacement, text.data + at + 1, sizeof displacement);
     const std::uint64_t address = text.address + at;
     found(address - (is_conditional ? 1 : 0), address + 5 + static_cast<std::uint64_t>(std::int64_t{displacement}));
+  }
+}
+
+/// The same for jumps with 8 bits: nearly all of what is found is none.
+template <class Found>
+void find_short_jumps(const Bytes &text, Found found) {
+  for (std::size_t at = 0; at + 2 <= text.size; ++at) {
+    const std::uint8_t byte = text.data[at];
+    if (byte != 0xeb && (byte & 0xf0) != 0x70) continue;
+    std::int8_t displacement;
+    std::memcpy(&displacement, text.data + at + 1, sizeof displacement);
+    found(text.address + at, text.address + at + 2 + static_cast<std::uint64_t>(std::int64_t{displacement}));
   }
 }
 

@@ -206,6 +206,7 @@ class Planner {
 }  // namespace
 
 bool X86_64Code::ready() { return load_decoder(); }
+bool X86_64Code::is_ready() { return is_decoder_loaded(); }
 
 EntryPlan X86_64Code::plan(const Function &function) {
   if (!ready()) {

@@ -108,7 +108,7 @@ TEST(e14_scopes, CallsThatTheLinkerTiedAreNamedAndTheOthersReached) {
   for (const Case &one : {Case{"symbolic_one", "libe14_symbolic", &symbolic_one, &call_symbolic_one},
                           Case{"protected_one", "libe14_protected", &protected_one, &call_protected_one}}) {
     auto transaction = shunt::Transaction::create();
-    ASSERT_TRUE(transaction->add(one.symbol, &our_function));
+    ASSERT_TRUE(transaction->add(one.symbol, &our_function, {.reach = shunt::Reach::slots}));
     const auto plan = transaction->plan();
     ASSERT_TRUE(plan) << plan.error().message();
     EXPECT_NE(std::string(plan->coverage()).find("go through no slot"), std::string::npos) << plan->coverage();
