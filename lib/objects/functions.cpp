@@ -14,11 +14,24 @@ constexpr std::uint32_t kMaximumTexts = (1U << 30) - 1;  // what Item::name can 
 constexpr int kNeighbours =
     64;  // so many symbols are looked at for one that reaches beyond those between: few functions overlap
 
+/// C++ marks a static function by an L before its name's length: _ZL6hiddeni is `static int hidden(int)`, _Z6hiddeni the other.
+/// (Itanium C++ ABI, 5.1.2; it says nothing of the L, but every compiler writes it.)
+bool is_static_mark(std::string_view name, std::size_t k) {
+  return name[k] == 'L' && name.starts_with("_Z") && k + 1 < name.size() && name[k + 1] >= '0' && name[k + 1] <= '9';
+}
+
+std::string without_static_marks(std::string_view name) {
+  std::string plain;
+  for (std::size_t k = 0; k < name.size(); ++k)
+    if (!is_static_mark(name, k)) plain += name[k];
+  return plain;
+}
+
 /// FNV-1a of what stands before the first suffix: the same for a function and all that compilers make of it.
 std::uint32_t stem_hash(std::string_view name) {
   std::uint32_t hash = 0x811c9dc5;
   for (std::size_t k = 0; k < name.size() && (k == 0 || name[k] != '.'); ++k)
-    hash = (hash ^ static_cast<unsigned char>(name[k])) * 0x01000193;
+    if (!is_static_mark(name, k)) hash = (hash ^ static_cast<unsigned char>(name[k])) * 0x01000193;
   return hash;
 }
 
@@ -270,15 +283,20 @@ FunctionName ObjectFunctions::name_of(const Item &item) const {
 
 template <class Take>
 std::vector<FunctionName> ObjectFunctions::with_stem(std::string_view text, Take take) const {
-  std::vector<FunctionName> found;
+  std::vector<FunctionName> found, static_ones;
   const AskedFunction asked(text);
+  const std::string plain = without_static_marks(asked.name);
   const std::uint32_t hash = stem_hash(asked.name);
   for (const Item &item : items_) {
     if (item.hash != hash || !is_function(item)) continue;
     const FunctionName name = name_of(item);
-    if (take(suffix_of(name.name, asked.name)) && asked.is_source(name.source)) found.push_back(name);
+    if (!asked.is_source(name.source)) continue;
+    if (take(suffix_of(name.name, asked.name)))
+      found.push_back(name);
+    else if (plain == asked.name && take(suffix_of(without_static_marks(name.name), plain)))
+      static_ones.push_back(name);
   }
-  return found;
+  return found.empty() ? static_ones : found;
 }
 
 std::vector<FunctionName> ObjectFunctions::named(std::string_view name) const {

@@ -106,7 +106,8 @@ class ObjectFunctions {
   static Result<ObjectFunctions> read(const ObjectFacts &facts, const char *debug_root = kDebugRoot);
 
   /// All functions of that name (of .symtab: several static ones may have it). "file.cpp:name" is the one of that source file,
-  /// which may be given with as many of its folders as the compiler was given.
+  /// which may be given with as many of its folders as the compiler was given. The name of a C++ function that is not static, as a
+  /// patch exports it, means the static one of that name where there is no other.
   [[nodiscard]] std::vector<FunctionName> named(std::string_view name) const;
   /// All names of the function that begins at `address`: aliases, and functions that the linker folded since their code is the same.
   [[nodiscard]] std::vector<FunctionName> at(std::uintptr_t address) const;

@@ -172,6 +172,19 @@ TEST(Functions, RenamedByLinkTimeOptimizationAreFoundByTheirOwnName) {
   EXPECT_TRUE(file->clones_of("hidden").empty());
 }
 
+// with_stem() that answers `found` alone, or puts both together.
+TEST(Functions, OfCppThatAreStaticAreFoundByTheNameThatAPatchExports) {
+  const Laid file(kFiles / "static_cpp.so");
+
+  EXPECT_STREQ(file.the("_Z6hiddeni").name, "_ZL6hiddeni");
+  EXPECT_STREQ(file.the("_ZN5rules4blowERKNS_6PlayerEi").name, "_ZN5rulesL4blowERKNS_6PlayerEi");
+  EXPECT_STREQ(file.the("_ZL6hiddeni").name, "_ZL6hiddeni");
+  EXPECT_STREQ(file.the("_ZN5rules4bothEi").name, "_ZN5rules4bothEi") << "there is one that is not static";
+  EXPECT_STREQ(file.the("_Z4bothi").name, "_Z4bothi") << "rules::both is another function";
+  EXPECT_STREQ(file.the("_Z5showni").name, "_Z5showni");
+  EXPECT_TRUE(file->named("_ZL5showni").empty()) << "a static one is asked for";
+}
+
 TEST(Functions, OfAProgramAtAFixedAddressAreFound) {
   Laid file(kFiles / "program");
 
