@@ -64,8 +64,8 @@ class Search {
     if (const char *why = why_not_trusted(status)) return std::string("is not trusted: ") + why;
     const bool has_both = !file_.build_id().empty() && !question_.build_id.empty();
     if ((!is_linked || has_both) && !is_same_id(file_.build_id(), question_.build_id)) return "has another build-id";
-    std::uint32_t sum = 0;
-    if (is_linked && (!file_.sum(sum) || sum != question_.object->debug_link_sum()))
+    std::uint32_t sum = 0;  // of all of the file: only where no build-id has proved it already
+    if (!has_both && (!file_.sum(sum) || sum != question_.object->debug_link_sum()))
       return "is not the file that the debug link means (its sum is another)";
     return file_.has_symbols() ? "" : "has no symbol table";
   }

@@ -1,8 +1,9 @@
 // debug_file.hpp: finds the file that has the symbols of an object which was stripped.
 //
-// Two ways lead there, and both prove that the file is the right one (GDB documentation, "Debugging Information in Separate
-// Files"): by build-id, ROOT/.build-id/ab/cdef….debug, whose build-id must be the object's; and by the object's .gnu_debuglink,
-// a file name and the sum of that file, looked for beside the object, in .debug/ there, and under ROOT at the same path.
+// Two ways lead there (GDB documentation, "Debugging Information in Separate Files"): by build-id, ROOT/.build-id/ab/cdef….debug;
+// and by the object's .gnu_debuglink, a file name and the sum of that file, looked for beside the object, in .debug/ there,
+// and under ROOT at the same path. That it is the right file is proved by its build-id, which must be the object's; where one of
+// them has none, by the sum, for which all of it is read.
 //
 // What such a file says decides which code is changed, so it must be one that nobody but root, the process's user or the owner
 // of the object's own file may write.
