@@ -89,7 +89,8 @@ class Look {
         if (function.provider.empty() || name.is_exported) found.emplace_back(&functions, name);
     }
     if (found.empty()) return;
-    auto &[functions, name] = found.front();
+    FileFunctions *const functions = found.front().first;
+    const core::FunctionName &name = found.front().second;
     const auto is_other = [&](const auto &one) { return one.first != functions || one.second.address != name.address; };
     if (std::any_of(found.begin(), found.end(), is_other)) {
       function.entry = refused("", "is the name of several functions (choose FILE:NAME):" + list_of(found));
