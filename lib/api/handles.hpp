@@ -32,5 +32,5 @@ struct shunt_change {
 
 struct shunt_patch {
   std::shared_ptr<shunt::core::Patch> patch;  // the registry has it too while it is applied
-  shunt_change change;  // what shunt_patch_change() answers
+  shunt_change change;                        // what shunt_patch_change() answers
 };

@@ -2,11 +2,10 @@
 //
 // A function written in assembler can be jumped into by its neighbours, and the cold part of a compiled one lies somewhere else.
 // Before the first bytes of a function change, all of that must be known. One bit for each byte of code holds it. The ISA's
-// find_jumps() sets too many bits rather than too few: it does not need to know where instructions begin. The shortest jumps are
-// noted for the beginnings of functions only.
+// find_jumps() sets too many bits rather than too few: it does not need to know where instructions begin. The targets of the
+// shortest jumps are noted apart, since most of what looks like one is none: they say whether somebody may call a function, not
+// that its first bytes cannot change.
 #pragma once
-
-#include <algorithm>
 
 #include "arch/code.hpp"
 #include "base/page_vector.hpp"
@@ -18,34 +17,17 @@ class JumpTargets {
   /// Looks at `text`, which must stay as long as this does. False when there is no memory. `Isa` is an ISA's struct.
   template <class Isa>
   [[nodiscard]] bool find(const Bytes &text) {
-    if (!bits_.assign_zero((text.size + 63) / 64)) return false;
+    const std::size_t words = (text.size + 63) / 64;
+    if (!bits_.assign_zero(words) || !short_bits_.assign_zero(words)) return false;
     text_ = text;
-    Isa::find_jumps(text, [this](std::uint64_t, std::uint64_t to) {
-      if (!text_.contains(to, 1)) return;
-      const std::uint64_t offset = to - text_.address;
-      bits_[offset / 64] |= std::uint64_t{1} << (offset % 64);
-    });
-    if (!aligned_.assign_zero((text.size / kAlignment + 64) / 64)) return false;
-    Isa::find_short_jumps(text, [this](std::uint64_t, std::uint64_t to) {
-      if (!text_.contains(to, 1) || to % kAlignment != 0) return;
-      const std::uint64_t place = to / kAlignment - text_.address / kAlignment;
-      aligned_[place / 64] |= std::uint64_t{1} << (place % 64);
-    });
+    Isa::find_jumps(text, [this](std::uint64_t, std::uint64_t to) { set(bits_, to); });
+    Isa::find_short_jumps(text, [this](std::uint64_t, std::uint64_t to) { set(short_bits_, to); });
     return true;
   }
 
-  /// Whether any code of the object may jump to or call `address`, where a function begins: one or two bits are looked at.
-  template <class Isa>
+  /// Whether any code of the object may jump to or call `address`, where a function begins: two bits are looked at.
   [[nodiscard]] bool leads_to(std::uint64_t address) const {
-    if (any(address, address + 1)) return true;
-    const std::uint64_t place = address / kAlignment - text_.address / kAlignment;
-    if (address % kAlignment == 0) return (aligned_[place / 64] >> (place % 64) & 1) != 0;
-    bool found = false;
-    const std::uint64_t begin = address - text_.address < kShort ? text_.address : address - kShort;
-    const std::size_t size = std::min<std::size_t>(2 * kShort, text_.address + text_.size - begin);
-    Isa::find_short_jumps({begin, text_.at(begin), size},
-                          [&](std::uint64_t, std::uint64_t to) { found = found || to == address; });
-    return found;
+    return text_.contains(address, 1) && (is_set(bits_, address) || is_set(short_bits_, address));
   }
 
   /// Whether code outside [own, own + own_size) jumps to one of [begin, end); `to` is one such target then.
@@ -64,19 +46,23 @@ class JumpTargets {
 
  private:
   [[nodiscard]] bool any(std::uint64_t begin, std::uint64_t end) const {
-    for (std::uint64_t at = begin; at < end; ++at) {
-      const std::uint64_t offset = at - text_.address;
-      if (text_.contains(at, 1) && (bits_[offset / 64] >> (offset % 64) & 1) != 0) return true;
-    }
+    for (std::uint64_t at = begin; at < end; ++at)
+      if (text_.contains(at, 1) && is_set(bits_, at)) return true;
     return false;
   }
 
-  static constexpr std::uint64_t kAlignment = 16;  // of functions
-  static constexpr std::uint64_t kShort = 130;     // what the shortest jumps span
+  [[nodiscard]] bool is_set(const PageVector<std::uint64_t> &bits, std::uint64_t address) const {
+    const std::uint64_t offset = address - text_.address;
+    return (bits[offset / 64] >> (offset % 64) & 1) != 0;
+  }
+  void set(PageVector<std::uint64_t> &bits, std::uint64_t address) {
+    const std::uint64_t offset = address - text_.address;
+    if (text_.contains(address, 1)) bits[offset / 64] |= std::uint64_t{1} << (offset % 64);
+  }
 
   Bytes text_;
   PageVector<std::uint64_t> bits_;
-  PageVector<std::uint64_t> aligned_;  // what short jumps lead to, one bit for each kAlignment bytes
+  PageVector<std::uint64_t> short_bits_;  // the targets of the shortest jumps
 };
 
 }  // namespace shunt::core::arch

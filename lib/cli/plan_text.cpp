@@ -10,9 +10,7 @@ bool has_entry(const Json &function) {
   return chosen.is_boolean() && chosen.get<bool>();
 }
 
-bool is_reached(const Json &function) {
-  return number_of(function, "slots") > 0 || has_entry(function);
-}
+bool is_reached(const Json &function) { return number_of(function, "slots") > 0 || has_entry(function); }
 
 /// What becomes of the function's entry, and so of calls that use no slot.
 std::string entry_text(const Json &function) {

@@ -65,16 +65,15 @@ std::string patch_text(const Json &patch, const Console &console) {
     text +=
         "    in " + printable(text_of(object, "object")) + ": " + counted(number_of(object, "slots"), "slot") + "\n";
   if (const std::uint64_t conflicts = number_of(patch, "conflicts"); conflicts > 0)
-    text +=
-        "  " + console.paint(Colour::bad, counted(conflicts, "conflict")) + ": slots or entries that somebody else wrote since\n";
+    text += "  " + console.paint(Colour::bad, counted(conflicts, "conflict")) +
+            ": slots or entries that somebody else wrote since\n";
   return text;
 }
 
 std::string redirect_text(const Json &redirect) {
   return printable(demangled(text_of(redirect, "symbol"))) + ": redirected by the program itself to code in " +
          printable(text_of(redirect, "replacement_in")) + ", " + counted(number_of(redirect, "slots"), "slot") +
-         (redirect.value("entry", false) ? " and its entry" : "") +
-         layer_text(redirect) + "\n";
+         (redirect.value("entry", false) ? " and its entry" : "") + layer_text(redirect) + "\n";
 }
 
 std::string verified_text(const Json &verified, const Console &console) {
@@ -85,7 +84,8 @@ std::string verified_text(const Json &verified, const Console &console) {
   std::string text;
   for (const Json &one : conflicts)
     text += console.paint(Colour::bad, "conflict") + ": " + printable(text_of(one, "object")) + ", " +
-            printable(demangled(text_of(one, "symbol"))) + (one.value("entry", false) ? ": the entry at " : ": the slot at ") + printable(text_of(one, "address")) +
+            printable(demangled(text_of(one, "symbol"))) +
+            (one.value("entry", false) ? ": the entry at " : ": the slot at ") + printable(text_of(one, "address")) +
             " holds " + printable(text_of(one, "found")) + " (" + printable(text_of(one, "found_in")) + "), not " +
             printable(text_of(one, "expected")) + "\n";
   return text;

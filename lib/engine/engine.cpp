@@ -87,7 +87,9 @@ Result<Value> with_outside(Held hold, Work work) {
   for (int round = 0; round < kMostRounds; ++round) {
     {
       const auto guard = hold();
-      if (!guard) return Error{Code::busy, "shunt was called from inside shunt, by a replacement that it ran into on this thread"};
+      if (!guard)
+        return Error{Code::busy,
+                     "shunt was called from inside shunt, by a replacement that it ran into on this thread"};
       Result<Value> done = work(outside);
       if (!outside.is_wanting()) return done;
     }
@@ -100,17 +102,18 @@ Result<Value> with_outside(Held hold, Work work) {
 
 Result<std::unique_ptr<Plan>> Engine::plan(const Requests &requests) {
   using Made = Result<std::unique_ptr<Plan>>;
-  return with_outside<std::unique_ptr<Plan>>([this] { return Guard(*this); }, [&](Outside &outside) -> Made {
-    auto plan = std::make_unique<Plan>();
-    plan->requests = requests;
-    Problem problem;
-    settle();
-    make_plan(*plan, false, outside, problem);
-    codes_.drop_names();
-    if (problem) return problem.to_error();
-    finish_plan(*plan);
-    return plan;
-  });
+  return with_outside<std::unique_ptr<Plan>>([this] { return Guard(*this); },
+                                             [&](Outside &outside) -> Made {
+                                               auto plan = std::make_unique<Plan>();
+                                               plan->requests = requests;
+                                               Problem problem;
+                                               settle();
+                                               make_plan(*plan, false, outside, problem);
+                                               codes_.drop_names();
+                                               if (problem) return problem.to_error();
+                                               finish_plan(*plan);
+                                               return plan;
+                                             });
 }
 
 void Engine::make_plan(Plan &plan, bool trusts, Outside &outside, Problem &problem) {
@@ -140,8 +143,8 @@ void Engine::finish_plan(Plan &plan) {
     const std::vector<Layer> &layers = layers_.over(symbol);
     redirect.layers_below = static_cast<std::uint32_t>(layers.size());
     if (plan.does(k) && (!layers.empty() || layers_.has_entries()))
-      redirect.original = layers_.original_of(
-          {UINT64_MAX, symbol, redirect.function, plan.list, k, plan.entry_of(k) != nullptr});
+      redirect.original =
+          layers_.original_of({UINT64_MAX, symbol, redirect.function, plan.list, k, plan.entry_of(k) != nullptr});
   }
 }
 
@@ -149,13 +152,14 @@ void Engine::finish_plan(Plan &plan) {
 
 [[gnu::noinline]] Result<std::unique_ptr<Change>> Engine::apply(const Requests &requests) {
   const StackCleaner cleaner(left_addresses_);
-  return with_outside<std::unique_ptr<Change>>([this] { return Guard(*this); }, [&](Outside &outside) {
-    own_sp_ = cleaner.frame();
-    settle();
-    auto applied = apply_held(requests, outside);
-    codes_.drop_names();
-    return applied;
-  });
+  return with_outside<std::unique_ptr<Change>>([this] { return Guard(*this); },
+                                               [&](Outside &outside) {
+                                                 own_sp_ = cleaner.frame();
+                                                 settle();
+                                                 auto applied = apply_held(requests, outside);
+                                                 codes_.drop_names();
+                                                 return applied;
+                                               });
 }
 
 Result<std::unique_ptr<Change>> Engine::apply_held(const Requests &requests, Outside &outside) {
@@ -178,17 +182,19 @@ Result<std::unique_ptr<Change>> Engine::apply_held(const Requests &requests, Out
 [[gnu::noinline]] Result<std::unique_ptr<Change>> Engine::commit(const Plan &plan) {
   const StackCleaner cleaner(left_addresses_);
   using Made = Result<std::unique_ptr<Change>>;
-  return with_outside<std::unique_ptr<Change>>([this] { return Guard(*this); }, [&](Outside &outside) -> Made {
-    own_sp_ = cleaner.frame();
-    settle();
-    auto change = std::make_unique<Change>();
-    if (!change->list.assign(plan.list) ||
-        !change->self_slots.assign({plan.self_slots.data(), plan.self_slots.size()}))
-      return make_error(Code::out_of_memory, "no memory for a change of %zu slots", plan.list.slots.size());
-    auto committed = commit_prepared(std::move(change), plan, outside);
-    codes_.drop_names();
-    return committed;
-  });
+  return with_outside<std::unique_ptr<Change>>(
+      [this] { return Guard(*this); },
+      [&](Outside &outside) -> Made {
+        own_sp_ = cleaner.frame();
+        settle();
+        auto change = std::make_unique<Change>();
+        if (!change->list.assign(plan.list) ||
+            !change->self_slots.assign({plan.self_slots.data(), plan.self_slots.size()}))
+          return make_error(Code::out_of_memory, "no memory for a change of %zu slots", plan.list.slots.size());
+        auto committed = commit_prepared(std::move(change), plan, outside);
+        codes_.drop_names();
+        return committed;
+      });
 }
 
 namespace {
@@ -271,8 +277,7 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     if (redirect.has_entry() && has_memory) add_step(steps, redirect.entry, redirect.replacement, false);
   if (!has_memory) problem.set(Code::out_of_memory, "no memory for the entries of a change");
   if (!problem)
-    objects_.while_locked(problem,
-                          [&](Problem &inner) { write(*change, plan.generation, others, steps, inner); });
+    objects_.while_locked(problem, [&](Problem &inner) { write(*change, plan.generation, others, steps, inner); });
   tell_left_open();
   if (problem) {
     layers_.remove(*change);
@@ -565,8 +570,8 @@ std::size_t Engine::conflicts(Change &change) {
   std::size_t conflicts = 0;
   Problem problem;
   objects_.while_locked(problem, [&](Problem &inner) {
-    conflicts = visit_conflicts(change, inner,
-                                [](const char *, std::uint32_t, std::uintptr_t, std::uintptr_t, std::uintptr_t, bool) {});
+    conflicts = visit_conflicts(
+        change, inner, [](const char *, std::uint32_t, std::uintptr_t, std::uintptr_t, std::uintptr_t, bool) {});
   });
   return conflicts;
 }
@@ -623,8 +628,7 @@ Result<std::vector<StandingChange>> Engine::standing(bool with_slots) {
       const auto own = std::find_if(layers.begin(), layers.end(),
                                     [&](const Layer &layer) { return layer.change == &change && layer.redirect == r; });
       all[k].redirects.push_back({redirect.request->symbol, redirect.provider, "", redirect.replacement, redirect.slots,
-                                  redirect.has_entry(),
-                                  static_cast<std::uint32_t>(own - layers.begin()) + 1,
+                                  redirect.has_entry(), static_cast<std::uint32_t>(own - layers.begin()) + 1,
                                   static_cast<std::uint32_t>(layers.size())});
     }
     all[k].objects.resize(change.list.spans.size());

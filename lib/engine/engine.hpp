@@ -104,8 +104,8 @@ class Engine {
   std::vector<LoadedPatch> patches_;
   Entries entries_;
   ObjectCodes codes_;
-  Interner entry_names_;                 // symbols of entries_
-  std::uint64_t codes_seen_ = 0;         // generation of the object table in which all of codes_ were there
+  Interner entry_names_;          // symbols of entries_
+  std::uint64_t codes_seen_ = 0;  // generation of the object table in which all of codes_ were there
 };
 
 }  // namespace shunt::core

@@ -67,7 +67,7 @@ bool EntryPlanner::is_called_inside(std::uint32_t k, Problem &problem) {
   const arch::Bytes *const text = code->code.text_at(redirect.function);
   if (!code->code.has_jumps(*text) && !reader_.can_read(*code)) return true;
   const arch::JumpTargets *const jumps = code->code.jumps(*text);
-  if (jumps != nullptr) return jumps->leads_to<arch::NativeCode>(redirect.function);
+  if (jumps != nullptr) return jumps->leads_to(redirect.function);
   problem.set(Code::out_of_memory, "no memory for the jumps in %s", code->path);
   return false;
 }
@@ -155,8 +155,7 @@ std::string EntryPlanner::why_not_its_names(std::uint32_t k, KnownCode &code, Pl
 bool EntryPlanner::is_accepted(std::uint32_t k, const std::string &name) const {
   const Request &asked = *plan_.requests[k];
   if (std::find(asked.also.begin(), asked.also.end(), name) != asked.also.end()) return true;
-  return asked.replacement != 0 &&
-         std::any_of(plan_.requests.begin(), plan_.requests.end(), [&](const auto &other) {
+  return asked.replacement != 0 && std::any_of(plan_.requests.begin(), plan_.requests.end(), [&](const auto &other) {
            return other->symbol == name && other->replacement == asked.replacement;
          });
 }

@@ -21,8 +21,8 @@ const std::vector<Layer> &Layers::over(const std::string &symbol) const {
 }
 
 Layers::Place Layers::place_of(const Layer &layer) {
-  return {layer.change->order,  layer->request->symbol, layer->function,
-          layer.change->list,   layer.redirect,         layer->has_entry()};
+  return {layer.change->order, layer->request->symbol, layer->function,
+          layer.change->list,  layer.redirect,         layer->has_entry()};
 }
 
 namespace {
@@ -97,7 +97,8 @@ std::vector<Layers::NewOriginal> Layers::originals_without(const Change &change)
       continue;
     }
     const std::vector<Layer> &layers = over(redirect.request->symbol);
-    for (auto layer = std::find_if(layers.begin(), layers.end(), [&](const Layer &one) { return one.change == &change; });
+    for (auto layer =
+             std::find_if(layers.begin(), layers.end(), [&](const Layer &one) { return one.change == &change; });
          layer != layers.end(); ++layer)
       look_at(*layer);
   }

@@ -1,6 +1,6 @@
 // object_codes.hpp: what is known of the code of loaded objects, for entries. Kept from one transaction to the next while the
-// object is loaded: which addresses its own code calls takes reading all of it (1 to 2 ms for a megabyte) and an eighth of its
-// size in memory. Names are read anew for each transaction that needs them, and dropped with it.
+// object is loaded: which addresses its own code calls takes reading all of it, and a quarter of its size in memory (milliseconds
+// for each megabyte: arch/jump_targets.hpp). Names are read anew for each transaction that needs them, and dropped with it.
 #pragma once
 
 #include <memory>
@@ -20,9 +20,9 @@ struct KnownCode {
   ObjectId id = 0;
   const char *path = "", *linked = "";
   std::uintptr_t base = 0;
-  bool is_startup = false;             // came with the program, and is never unloaded
-  bool is_gone = false;                // was unloaded
-  const char *untouchable = nullptr;   // why none of its entries is redirected; static
+  bool is_startup = false;            // came with the program, and is never unloaded
+  bool is_gone = false;               // was unloaded
+  const char *untouchable = nullptr;  // why none of its entries is redirected; static
   ObjectCode code;
   std::optional<ObjectFunctions> functions;  // read for this transaction
 };

@@ -46,11 +46,11 @@ enum class EntryWhy : std::uint8_t {
 /// What is known of an entry that is redirected, or cannot be.
 struct PlannedEntry {
   bool is_chosen = false;
-  ObjectId object = 0;              // that holds the function
-  arch::EntryPlan plan;             // when it is chosen
-  std::string why_not;              // a sentence without a subject: "is 3 bytes long ..."
-  std::vector<std::string> names;   // all that the address has
-  std::string names_from;           // where names were looked for
+  ObjectId object = 0;             // that holds the function
+  arch::EntryPlan plan;            // when it is chosen
+  std::string why_not;             // a sentence without a subject: "is 3 bytes long ..."
+  std::vector<std::string> names;  // all that the address has
+  std::string names_from;          // where names were looked for
 };
 
 struct BesideCount {
@@ -64,8 +64,8 @@ struct PlannedRedirect {
   std::uintptr_t original = 0;  // what a call of the original would reach: a layer below, or `function`
   const char *provider = "";    // path of the object that defines it
   std::uint32_t slots = 0;
-  std::uint32_t callers = 0;                  // objects
-  std::uint32_t layers_below = 0;             // over the symbol, whether they cover these slots or not
+  std::uint32_t callers = 0;       // objects
+  std::uint32_t layers_below = 0;  // over the symbol, whether they cover these slots or not
   EntryWhy entry_why = EntryWhy::slots_asked;
   static constexpr std::uint32_t kNoEntry = UINT32_MAX;
   std::uint32_t entry = kNoEntry;             // in the plan's entries

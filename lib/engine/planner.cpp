@@ -29,8 +29,8 @@ Planner::Planner(ObjectTable &objects, const Layers &layers, NameNumbers &names,
   plan_.redirects.resize(plan_.requests.size());
   for (std::size_t k = 0; k < plan_.requests.size(); ++k) {
     const Request &request = *plan_.requests[k];
-    states_[k].takes_any = request.version.empty() && request.provider.empty() &&
-                           request.reach != Reach::entry && layers_.over(request.symbol).empty();
+    states_[k].takes_any = request.version.empty() && request.provider.empty() && request.reach != Reach::entry &&
+                           layers_.over(request.symbol).empty();
   }
 }
 
@@ -449,10 +449,11 @@ void Planner::explain_nothing(std::uint32_t request, Problem &problem) {
   }
   if (asked.reach == Reach::slots || asked.is_for_some())
     return problem.set(Code::unknown_symbol, "no loaded object imports or defines '%s'", symbol);
-  problem.set(Code::unknown_symbol,
-              "no loaded object imports or defines '%s': looked for in dynamic symbols, in .symtab of the objects' files "
-              "and in their debug files where there are any",
-              symbol);
+  problem.set(
+      Code::unknown_symbol,
+      "no loaded object imports or defines '%s': looked for in dynamic symbols, in .symtab of the objects' files "
+      "and in their debug files where there are any",
+      symbol);
 }
 
 }  // namespace shunt::core

@@ -35,7 +35,7 @@ class ObjectCode {
   [[nodiscard]] const CallFrames &frames() const { return frames_; }
 
   /// The targets of the direct jumps and calls in `text`, one of texts(). Found at the first call, which reads all of the code and
-  /// takes an eighth of its size in pages; NULL when there is no memory.
+  /// takes a quarter of its size in pages; NULL when there is no memory.
   [[nodiscard]] const arch::JumpTargets *jumps(const arch::Bytes &text);
   /// They have been found: asking for them reads nothing.
   [[nodiscard]] bool has_jumps(const arch::Bytes &text) const { return jumps_[position_of(text)] != nullptr; }

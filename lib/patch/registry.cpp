@@ -44,15 +44,15 @@ std::string entries_text(std::size_t entries) {
 
 void tell_applied(const Record &record, std::int64_t microseconds) {
   log(SHUNT_LOG_INFO, "applied %s: as '%s', %zu slots%s, %lld us; by %s, uid %u, pid %d; build-id %s, sha256 %s",
-      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, entries_text(record.entries).c_str(), static_cast<long long>(microseconds),
-      how_name(record.by.how), record.by.uid, record.by.pid, or_none(record.facts.build_id),
-      or_none(record.facts.sha256));
+      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, entries_text(record.entries).c_str(),
+      static_cast<long long>(microseconds), how_name(record.by.how), record.by.uid, record.by.pid,
+      or_none(record.facts.build_id), or_none(record.facts.sha256));
 }
 
 void tell_reverted(const Record &record, const Who &who, std::size_t conflicts) {
   log(SHUNT_LOG_INFO, "reverted %s: '%s', %zu slots%s, %zu left alone; by %s, uid %u, pid %d; build-id %s, sha256 %s",
-      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, entries_text(record.entries).c_str(), conflicts, how_name(who.how), who.uid,
-      who.pid, or_none(record.facts.build_id), or_none(record.facts.sha256));
+      shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, entries_text(record.entries).c_str(),
+      conflicts, how_name(who.how), who.uid, who.pid, or_none(record.facts.build_id), or_none(record.facts.sha256));
 }
 
 /// What the program asks for by itself it is told; what others ask for, only the log remembers.

@@ -296,7 +296,7 @@ TEST_F(EntryPlanX86_64, WhatIsCalledDirectlyIsKnown) {
       JumpTargets targets;
       ASSERT_TRUE(targets.find<X86_64Code>({kEntry, text.data(), text.size()}));
       for (const std::uint32_t other : {begin, begin - 16, begin + 16})
-        EXPECT_EQ(targets.leads_to<X86_64Code>(kEntry + other), !bytes.empty() && other == begin)
+        EXPECT_EQ(targets.leads_to(kEntry + other), !bytes.empty() && other == begin)
             << jump << " to +" << begin << ", asked for +" << other;
     }
   }

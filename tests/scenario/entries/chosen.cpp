@@ -77,10 +77,10 @@ TEST(entries, FunctionsWithoutASlotAreFoundByName) {
     int (*call)(int);
     int plain;
   };
-  for (const Case &one : {Case{"hidden", &call_hidden, 1}, Case{"concealed", &call_concealed, 1},
-                          Case{"unnoticed", &call_unnoticed, 1}, Case{"static_one", &call_static_one, 1},
-                          Case{"game.c:hidden", &call_hidden, 1}, Case{"twin_a.c:twin", &call_twin_a, 2},
-                          Case{"twin_b.c:twin", &call_twin_b, 3}}) {
+  for (const Case &one :
+       {Case{"hidden", &call_hidden, 1}, Case{"concealed", &call_concealed, 1}, Case{"unnoticed", &call_unnoticed, 1},
+        Case{"static_one", &call_static_one, 1}, Case{"game.c:hidden", &call_hidden, 1},
+        Case{"twin_a.c:twin", &call_twin_a, 2}, Case{"twin_b.c:twin", &call_twin_b, 3}}) {
     SCOPED_TRACE(one.symbol);
     ASSERT_EQ(one.call(1), one.plain);
     const Bytes before;
@@ -134,7 +134,8 @@ TEST(entries, AFilterNeverTakesAnEntry) {
   const shunt::Plan plan = plan_of("inner", some);
   EXPECT_EQ(plan.slots(), 1);
   EXPECT_EQ(plan.entry(0).chosen, 0);
-  EXPECT_TRUE(says(plan.coverage(), "go through no slot: not reached, since an entry is not for some")) << plan.coverage();
+  EXPECT_TRUE(says(plan.coverage(), "go through no slot: not reached, since an entry is not for some"))
+      << plan.coverage();
   const auto change = shunt::redirect("inner", &thousand, some);
   ASSERT_TRUE(change) << change.error().message();
   EXPECT_EQ(change->entries(), 0);
@@ -142,7 +143,8 @@ TEST(entries, AFilterNeverTakesAnEntry) {
   EXPECT_EQ(inner(1), 1);
   EXPECT_EQ(call_inner(1), 1);
 
-  const auto forced = shunt::redirect("inner", &thousand, {.not_callers = {"libentries_caller.so"}, .reach = Reach::entry});
+  const auto forced =
+      shunt::redirect("inner", &thousand, {.not_callers = {"libentries_caller.so"}, .reach = Reach::entry});
   ASSERT_FALSE(forced);
   EXPECT_EQ(forced.error().code(), Code::invalid_argument) << forced.error().message();
 }

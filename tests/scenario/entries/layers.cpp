@@ -111,8 +111,9 @@ TEST(entries, LayersOfEveryKindComeAndGoInEveryOrder) {
       for (const Kind c : kKinds) {
         std::array<int, 3> order = {0, 1, 2};
         do {
-          SCOPED_TRACE(::testing::Message() << "kinds " << static_cast<int>(a) << static_cast<int>(b)
-                                            << static_cast<int>(c) << ", reverted " << order[0] << order[1] << order[2]);
+          SCOPED_TRACE(::testing::Message()
+                       << "kinds " << static_cast<int>(a) << static_cast<int>(b) << static_cast<int>(c) << ", reverted "
+                       << order[0] << order[1] << order[2]);
           run({a, b, c}, order);
           if (::testing::Test::HasFailure()) return;
         } while (std::next_permutation(order.begin(), order.end()));
