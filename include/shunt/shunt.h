@@ -25,6 +25,11 @@
  *   Binding   a slot that is bound lazily can be bound by another thread while it is written: that thread stores the real
  *             function over the replacement when it comes out of the dynamic linker. Whatever is asked of shunt next, for
  *             example shunt_change_conflicts(), sees that and writes the slot again.
+ *   Loading   an object that is loaded while a redirect stands gets it too, where its callers are chosen: before the first of its constructors
+ *             runs, on the thread that loads it, which waits for a transaction of another thread to end. For that the first redirect of a
+ *             process leads the dynamic linker's notice for debuggers to shunt; the last that is reverted gives it back. An object
+ *             without any initialization function is redirected when shunt is asked next. Its slots count as the change's
+ *             (shunt_change_slots()) until it is unloaded.
  *   Reentry   a replacement must not call these functions while it is called by shunt itself. It is told SHUNT_E_busy.
  */
 #ifndef SHUNT_SHUNT_H
@@ -250,7 +255,7 @@ SHUNT_API void shunt_change_free(shunt_change *change);
 /* 1 while the change is in place, 0 after its revert. */
 SHUNT_API int shunt_change_is_applied(const shunt_change *change);
 
-/* Slots that the change wrote. */
+/* Slots that the change wrote, those of objects that were loaded later included. */
 SHUNT_API size_t shunt_change_slots(const shunt_change *change);
 
 /* Entries that the change redirects. One whose object was unloaded does not count. */

@@ -8,11 +8,10 @@
 
 #include <pthread.h>
 
+#include <cstdint>
 #include <ctime>
 #include <mutex>
 #include <new>
-
-#include "base/syscalls.hpp"
 
 namespace shunt::core {
 
@@ -24,7 +23,7 @@ class OwnedMutex {
     explicit Guard(OwnedMutex &mutex) : mutex_(mutex) {
       if (mutex.is_mine()) return;
       mutex.mutex_.lock();
-      __atomic_store_n(&mutex.owner_, sys::thread_id(), __ATOMIC_RELAXED);
+      __atomic_store_n(&mutex.owner_, this_thread(), __ATOMIC_RELAXED);
       holds_ = true;
     }
     Guard(const Guard &) = delete;
@@ -55,7 +54,7 @@ class OwnedMutex {
     OwnedMutex &mutex_;
   };
 
-  [[nodiscard]] bool is_mine() const { return __atomic_load_n(&owner_, __ATOMIC_RELAXED) == sys::thread_id(); }
+  [[nodiscard]] bool is_mine() const { return __atomic_load_n(&owner_, __ATOMIC_RELAXED) == this_thread(); }
 
   void before_fork() {
     if (is_mine()) {
@@ -80,6 +79,9 @@ class OwnedMutex {
   bool after_fork_in_child() { return after_fork(true); }
 
  private:
+  /// Never 0, the same in the child of a fork, and no system call.
+  static std::uintptr_t this_thread() { return pthread_self(); }
+
   static constexpr std::time_t kPatienceSeconds = 1;  // loading a patch takes milliseconds
 
   void set_away(bool is_away) {
@@ -98,7 +100,6 @@ class OwnedMutex {
   bool after_fork(bool is_child) {
     if (forks_while_held_) {
       forks_while_held_ = false;
-      __atomic_store_n(&owner_, sys::thread_id(), __ATOMIC_RELAXED);  // the child has another id
       return true;
     }
     if (!is_passed_by_) {
@@ -116,7 +117,7 @@ class OwnedMutex {
   }
 
   std::mutex mutex_;
-  int owner_ = 0;                  // thread that holds mutex_, 0: none
+  std::uintptr_t owner_ = 0;       // thread that holds mutex_, 0: none
   bool forks_while_held_ = false;  // written by the holder alone
 
   std::mutex away_mutex_;  // guards these

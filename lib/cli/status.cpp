@@ -91,13 +91,22 @@ std::string verified_text(const Json &verified, const Console &console) {
   return text;
 }
 
+std::string later_text(const Json &later) {
+  const std::uint64_t others = number_of(later, "other_namespaces");
+  return std::string("objects loaded later are redirected ") +
+         (later.value("watched", false) ? "before their constructors run" : "when shunt is asked next") +
+         (others > 0 ? "; those of " + counted(others, "other namespace") + " (dlmopen) are not" : "") + "\n";
+}
+
 std::string status_text(const Json &status, const Console &console) {
   std::string text;
   for (const Json &patch : list_of(status, "patches")) text += patch_text(patch, console);
   for (const Json &redirect : list_of(status, "redirects")) text += redirect_text(redirect);
-  if (text.empty()) text = "nothing is applied\n";
+  const bool is_anything_applied = !text.empty();
+  if (!is_anything_applied) text = "nothing is applied\n";
   if (const Json &verified = part_of(status, "verified"); verified.is_object())
     text += verified_text(verified, console);
+  if (is_anything_applied) text += later_text(part_of(status, "later_objects"));
   const Json &counters = part_of(status, "counters");
   text += std::to_string(number_of(counters, "applied")) + " applied, " +
           std::to_string(number_of(counters, "reverted")) + " reverted, " +

@@ -392,6 +392,11 @@ Result<std::string> answer_status(bool verify) {
     for (const auto &record : records) write_record(json, *record, change_of(*record, *standing));
     json.end_array();
     write_redirects(json, records, *standing);
+    const auto later = core::Engine::instance().later_objects();
+    json.key("later_objects").begin_object();
+    json.key("watched").boolean(later.are_watched);
+    write_count(json, "other_namespaces", later.other_namespaces);
+    json.end_object();
     json.key("counters").begin_object();
     write_count(json, "applied", counters.applied);
     write_count(json, "reverted", counters.reverted);

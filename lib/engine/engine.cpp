@@ -6,9 +6,11 @@
 #include <cstring>
 #include <utility>
 
+#include "arch/native_code.hpp"
 #include "base/log.hpp"
 #include "engine/entry_planner.hpp"
 #include "engine/writer.hpp"
+#include "objects/loader_watch.hpp"
 
 namespace shunt::core {
 // ---- one at a time ---------------------------------------------------------------------------------------------------
@@ -27,6 +29,7 @@ Engine::Engine() {
                  [] {
                    instance().mutex_.after_fork_in_child();
                    Question::after_fork_in_child();
+                   LoaderWatch::after_fork_in_child();
                  });
 }
 
@@ -37,17 +40,24 @@ Problem Engine::Guard::problem() {
 }
 
 void Engine::add_patch(LoadedPatch patch) {
-  const Guard guard(*this);
-  if (!guard) return;
-  Problem ignored;  // where the objects cannot be listed now, the patch keeps the name that the dynamic linker gave it
-  objects_.while_locked(ignored, [&](Problem &) { objects_.call(patch.inside, patch.file.c_str()); });
-  if (KnownCode *const known = codes_.around(patch.inside)) known->untouchable = "belongs to a patch";
-  patches_.push_back(std::move(patch));
+  if (const Guard guard(*this); guard) patches_.push_back(std::move(patch));
 }
 
-void Engine::remove_patch(std::uintptr_t inside) {
+void Engine::place_patch(const std::string &linked, std::uintptr_t inside) {
+  const Guard guard(*this);
+  if (!guard) return;
+  const auto patch =
+      std::find_if(patches_.begin(), patches_.end(), [&](const LoadedPatch &one) { return one.linked == linked; });
+  if (patch == patches_.end()) return;
+  patch->inside = inside;
+  Problem ignored;  // where the objects cannot be listed now, the patch keeps the name that the dynamic linker gave it
+  objects_.while_locked(ignored, [&](Problem &) { objects_.call(inside, patch->file.c_str()); });
+  if (KnownCode *const known = codes_.around(inside)) known->untouchable = "belongs to a patch";
+}
+
+void Engine::remove_patch(const std::string &linked) {
   if (const Guard guard(*this); guard)
-    std::erase_if(patches_, [&](const LoadedPatch &patch) { return patch.inside == inside; });
+    std::erase_if(patches_, [&](const LoadedPatch &patch) { return patch.linked == linked; });
 }
 
 // ---- plan ------------------------------------------------------------------------------------------------------------
@@ -118,7 +128,10 @@ Result<std::unique_ptr<Plan>> Engine::plan(const Requests &requests) {
 
 void Engine::make_plan(Plan &plan, bool trusts, Outside &outside, Problem &problem) {
   Planner planner(objects_, layers_, names_, last_search_, patches_, trusts, plan);
-  objects_.while_locked(problem, [&](Problem &inner) { planner.run(inner); });
+  objects_.while_locked(problem, [&](Problem &inner) {
+    adopt_new();
+    planner.run(inner);
+  });
   if (problem) return;
   EntryPlanner(objects_, codes_, entries_, patches_, outside, plan).run(problem);
   if (problem || outside.is_wanting()) return;
@@ -163,7 +176,8 @@ void Engine::finish_plan(Plan &plan) {
 }
 
 Result<std::unique_ptr<Change>> Engine::apply_held(const Requests &requests, Outside &outside) {
-  for (bool trusts = true;; trusts = false) {
+  bool trusts = true;
+  for (int round = 0;; ++round) {
     Plan plan;
     plan.requests = requests;
     Problem problem;
@@ -174,8 +188,12 @@ Result<std::unique_ptr<Change>> Engine::apply_held(const Requests &requests, Out
     std::swap(change->list, plan.list);
     change->self_slots.swap(plan.self_slots);
     auto committed = commit_prepared(std::move(change), plan, outside);
-    // Somebody has changed a slot since the last plan: what is in its place is found out by reading.
-    if (committed || !plan.is_trusted || committed.error().code != Code::slot_changed) return committed;
+    if (committed) return committed;
+    // Somebody has changed a slot since the last plan: what is in its place is found out by reading. Or an object was unloaded
+    // between the plan and the commit of it.
+    const bool is_changed = plan.is_trusted && committed.error().code == Code::slot_changed;
+    if (!is_changed && (committed.error().code != Code::plan_stale || round == kMostRounds)) return committed;
+    trusts = trusts && !is_changed;
   }
 }
 
@@ -260,6 +278,8 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
   if (!prepare_entries(*change, plan, outside, problem)) return problem.to_error();
   change->has_late = plan.has_late;
   change->seen = plan.generation;
+  change->objects_below = plan.objects_below;
+  if (layers_.changes().empty()) adopted_below_ = plan.objects_below;
   layers_.add(*change);  // takes memory, so before anything is written
 
   // Layers may have come or gone since the plan was made. Where that matters, a slot tells.
@@ -286,7 +306,10 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     return problem.to_error();
   }
   change->is_applied = true;
-  if (change->has_late) settle();
+  adopted_below_ = std::min(adopted_below_, plan.objects_below);
+  adopted_generation_ = plan.generation;
+  watch_loads();
+  settle();
   const std::size_t entries = change->entry_count();
   log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects%s", change->redirects.size(),
       change->list.slots.size(), change->list.spans.size(), entries_text(entries).c_str());
@@ -469,7 +492,9 @@ struct SlotsAbove {
     one.change->has_late = one.change->has_late || one.is_late;
   }
   layers_.remove(change);
+  late_.forget(change);
   change.is_applied = false;
+  if (layers_.changes().empty()) stop_watching();
   log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
       "reverted %zu redirects, %zu slots%s; %zu were changed by others and left alone", change.redirects.size(),
       change.list.slots.size(), entries_text(change.entry_count()).c_str(), change.conflicts);
@@ -509,6 +534,15 @@ void Engine::take_out(Change &change, const std::vector<Layers::NewOriginal> &ot
 /// A thread that was inside the dynamic linker's lazy binding when we wrote its slot stores the function there when it comes
 /// out, over our value. Such a slot is ours all the same: it is written again. Asked before everything that reads slots.
 void Engine::settle() {
+  if (!layers_.changes().empty()) {
+    Problem ignored;
+    objects_.while_locked(ignored, [&](Problem &) { adopt_new(); });
+  }
+  if (late_.has_news()) {
+    const LateObjects::News news = late_.news();
+    if (news.problem) log(SHUNT_LOG_ERROR, "an object that was loaded is not redirected: %s", news.problem.message);
+    if (news.slots > 0) log(SHUNT_LOG_INFO, "redirected %zu slots of objects that were loaded", news.slots);
+  }
   drop_unloaded();
   for (Change *change : layers_.changes()) {
     if (!change->has_late || !change->is_applied) continue;
@@ -534,6 +568,80 @@ void Engine::settle() {
       }
     });
   }
+}
+
+// ---- objects loaded later --------------------------------------------------------------------------------------------
+
+/// Where nothing will tell that an object is ready, it is once nobody is loading. Before the engine is held: a constructor may be
+/// waiting for it.
+Engine &Engine::Guard::free_of_loads(Engine &engine) {
+  if (LoaderWatch::has_silent()) LoaderWatch::wait_for_loading();
+  return engine;
+}
+
+/// Only inside while_locked().
+void Engine::adopt_new() {
+  if (layers_.changes().empty() || adopted_generation_ == objects_.generation()) return;
+  adopted_generation_ = objects_.generation();
+  late_.drop_gone();
+  late_.adopt(adopted_below_);
+  adopted_below_ = objects_.next_id();
+}
+
+/// On a thread that loads objects, before their first constructor. It waits for a transaction of another thread to end.
+void Engine::on_load() {
+  Engine &engine = instance();
+  const Guard guard(engine);
+  if (guard) engine.settle();  // else this thread is inside the engine, which looks by itself
+}
+
+Engine::LaterObjects Engine::later_objects() {
+  const Guard guard(*this);
+  return {guard && watch_ == Watch::on, LoaderWatch::other_namespaces()};
+}
+
+/// While a change stands. Where it cannot be had, later objects are found when shunt is asked next.
+void Engine::watch_loads() {
+  if (watch_ != Watch::off) return;
+  watch_ = Watch::impossible;
+  const std::uintptr_t point = LoaderWatch::notice_point();
+  const Object *linker = nullptr;
+  Problem problem;
+  objects_.while_locked(problem, [&](Problem &) { linker = point != 0 ? objects_.at(point) : nullptr; });
+  constexpr std::uintptr_t kAlignment = 16;  // of functions: the next one does not begin before
+  if (linker == nullptr || !linker->image.is_code(point) || point % kAlignment != 0)
+    return log(SHUNT_LOG_INFO,
+               "the dynamic linker does not tell of objects that it loads: they are looked for at each request");
+  EntryTarget target;
+  target.object = linker->path;
+  target.symbol = "_dl_debug_state";
+  arch::Bytes &body = target.function.body;
+  body = {point, reinterpret_cast<const std::uint8_t *>(point), kAlignment};
+  body.size = arch::NativeCode::size_of_return(body);
+  target.function.after = kAlignment - body.size;
+  PageVector<EntryStep> steps;
+  EntryReport report;
+  const bool is_led =
+      steps.reserve(1) && entries_.prepare(target, notice_, problem) && entries_.write_trampolines(problem);
+  if (is_led) add_step(steps, notice_, reinterpret_cast<std::uintptr_t>(&LoaderWatch::notice), false);
+  if (!is_led || !entries_.commit({steps.data(), steps.size()}, kThreadWait, report, problem))
+    return log(SHUNT_LOG_INFO, "%s: objects that are loaded are looked for at each request", problem.message);
+  LoaderWatch::tell(on_load);
+  watch_ = Watch::on;
+}
+
+void Engine::stop_watching() {
+  if (watch_ == Watch::impossible) watch_ = Watch::off;
+  if (watch_ != Watch::on) return;
+  PageVector<EntryStep> steps;
+  EntryReport report;
+  Problem problem;
+  if (!steps.reserve(1)) return;
+  add_step(steps, notice_, 0, true);
+  if (!entries_.commit({steps.data(), steps.size()}, kThreadWait, report, problem))
+    return;  // it goes on, and finds nothing
+  LoaderWatch::tell(nullptr);
+  watch_ = Watch::off;
 }
 
 /// Code that was unloaded, or is another loading of the same object, has no entry of ours any more.

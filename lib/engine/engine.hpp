@@ -17,6 +17,7 @@
 #include "base/owned_mutex.hpp"
 #include "base/result.hpp"
 #include "engine/imports.hpp"
+#include "engine/late_objects.hpp"
 #include "engine/layers.hpp"
 #include "engine/object_codes.hpp"
 #include "engine/outside.hpp"
@@ -48,13 +49,22 @@ class Engine {
   /// The changes that stand, oldest first. `with_slots`: also which slots hold something else.
   Result<std::vector<StandingChange>> standing(bool with_slots);
 
+  /// How objects that are loaded from now on get the redirects that stand.
+  struct LaterObjects {
+    bool are_watched = false;          // before their constructors; else when shunt is asked next
+    std::size_t other_namespaces = 0;  // those of dlmopen, which are not reached at all
+  };
+  LaterObjects later_objects();
+
   /// The imports of the loaded objects, where both globs match: the symbols and the callers. Empty lists match everything.
   Result<ImportList> imports(const std::vector<std::string> &symbols, const std::vector<std::string> &callers);
 
-  /// Makes a patch library known: what it exports is a replacement, never an original, and what it calls by the names that it
-  /// replaces are originals. For ever, as patches are not unmapped once they were applied.
+  /// Makes a patch library known, before it is loaded: what it exports is a replacement, never an original, and what it calls by the
+  /// names that it replaces are originals.
   void add_patch(LoadedPatch patch);
-  void remove_patch(std::uintptr_t inside);
+  /// It is loaded: there.
+  void place_patch(const std::string &linked, std::uintptr_t inside);
+  void remove_patch(const std::string &linked);
 
   /// Runs `visit(objects)` with the loader's lock held.
   template <class Visit>
@@ -70,7 +80,8 @@ class Engine {
   /// Holds the engine; does not when this very thread already holds it (a replacement that the engine ran into).
   class Guard : public OwnedMutex::Guard {
    public:
-    explicit Guard(Engine &engine) : OwnedMutex::Guard(engine.mutex_) {}
+    explicit Guard(Engine &engine) : OwnedMutex::Guard(free_of_loads(engine).mutex_) {}
+    static Engine &free_of_loads(Engine &engine);
     [[nodiscard]] static Problem problem();
   };
 
@@ -91,6 +102,10 @@ class Engine {
   template <class Visit>
   std::size_t visit_conflicts(const Change &change, Problem &problem, Visit visit);
   void tell_left_open();
+  void adopt_new();
+  void watch_loads();
+  void stop_watching();
+  static void on_load();
   void settle();
 
   OwnedMutex mutex_;
@@ -102,6 +117,11 @@ class Engine {
   NameNumbers names_;
   LastSearch last_search_;
   std::vector<LoadedPatch> patches_;
+  LateObjects late_{objects_, layers_, patches_};
+  ObjectId adopted_below_ = 0;            // objects with a smaller id were looked at for all changes
+  std::uint64_t adopted_generation_ = 0;  // of the object table
+  enum class Watch : std::uint8_t { off, on, impossible } watch_ = Watch::off;
+  EntryId notice_ = 0;  // of the dynamic linker's notice
   Entries entries_;
   ObjectCodes codes_;
   Interner entry_names_;          // symbols of entries_

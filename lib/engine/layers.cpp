@@ -14,7 +14,7 @@ std::size_t Change::entry_count() const {
                                                 [](const ChangeRedirect &redirect) { return redirect.has_entry(); }));
 }
 
-const std::vector<Layer> &Layers::over(const std::string &symbol) const {
+const std::vector<Layer> &Layers::over(std::string_view symbol) const {
   static const std::vector<Layer> kNone;
   const auto found = by_symbol_.find(symbol);
   return found != by_symbol_.end() ? found->second : kNone;
@@ -128,9 +128,13 @@ std::uintptr_t Layers::top_of(const std::vector<Layer> &layers, std::uintptr_t a
 
 void Layers::add(Change &change) {
   change.order = next_order_++;
+  if (by_symbol_.empty()) hashes_ = HashSet();
   for (std::uint32_t k = 0; k < change.redirects.size(); ++k) {
     const ChangeRedirect &redirect = change.redirects[k];
-    if (redirect.is_active()) by_symbol_[redirect.request->symbol].push_back({&change, k});
+    if (redirect.is_active()) {
+      by_symbol_[redirect.request->symbol].push_back({&change, k});
+      hashes_.insert(index_hash(redirect.request->name));
+    }
     if (redirect.has_entry()) by_entry_[redirect.function].push_back({&change, k});
   }
   changes_.push_back(&change);

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -45,11 +46,12 @@ struct Change {
   std::vector<ChangeRedirect> redirects;
   SlotList list;
   PageVector<SelfSlot> self_slots;
-  std::uint64_t order = 0;    // of those that stand, a newer one has a higher number
-  std::uint64_t seen = 0;     // generation of the object table in which all of its objects were known to be there
-  std::size_t conflicts = 0;  // counted by the revert
-  bool has_late = false;      // a slot that is_late
-  EntryReport threads;        // what they noticed of the entries
+  std::uint64_t order = 0;     // of those that stand, a newer one has a higher number
+  std::uint64_t seen = 0;      // generation of the object table in which all of its objects were known to be there
+  ObjectId objects_below = 0;  // those with a smaller id were looked at when it was planned
+  std::size_t conflicts = 0;   // counted by the revert
+  bool has_late = false;       // a slot that is_late
+  EntryReport threads;         // what they noticed of the entries
   std::atomic<bool> is_applied = false;  // asked by any thread, changed with the engine held
 
   [[nodiscard]] std::uintptr_t before(const Slot &slot) const {
@@ -81,7 +83,9 @@ struct Layer {
 class Layers {
  public:
   /// Oldest first; empty when the symbol has none.
-  [[nodiscard]] const std::vector<Layer> &over(const std::string &symbol) const;
+  [[nodiscard]] const std::vector<Layer> &over(std::string_view symbol) const;
+  /// The hashes of all symbols that have layers, and perhaps of some that had.
+  [[nodiscard]] const HashSet &hashes() const { return hashes_; }
 
   /// What decides about a layer's original.
   struct Place {
@@ -125,7 +129,12 @@ class Layers {
   [[nodiscard]] const std::vector<Change *> &changes() const { return changes_; }
 
  private:
-  std::unordered_map<std::string, std::vector<Layer>> by_symbol_;
+  struct Hash {  // of a name as it lies in an object, too
+    using is_transparent = void;
+    std::size_t operator()(std::string_view name) const { return std::hash<std::string_view>()(name); }
+  };
+  std::unordered_map<std::string, std::vector<Layer>, Hash, std::equal_to<>> by_symbol_;
+  HashSet hashes_;
   std::unordered_map<std::uintptr_t, std::vector<Layer>> by_entry_;  // by function, oldest first
   std::vector<Change *> changes_;                                    // oldest first
   std::uint64_t next_order_ = 1;

@@ -1,4 +1,5 @@
-// loaded_patch.hpp: a patch library that is in the process, applied or not.
+// loaded_patch.hpp: a patch library that is in the process, applied or not; or is about to be: its constructors run while it is loaded,
+// and objects that are loaded are redirected before that.
 #pragma once
 
 #include <algorithm>
@@ -12,21 +13,24 @@
 namespace shunt::core {
 
 struct LoadedPatch {
-  std::uintptr_t inside = 0;         // an address inside it
-  std::string file;                  // what it is called; the dynamic linker knows only the number of a descriptor
+  std::string linked;                // what the dynamic linker calls it: a descriptor
+  std::string file;                  // what it is called
   std::vector<std::string> symbols;  // that it replaces: what it calls by these names are originals
+  std::uintptr_t inside = 0;         // an address inside it, once it is loaded
+
+  [[nodiscard]] bool is(const Object &object) const {
+    return inside != 0 ? object.contains(inside) : linked == object.linked;
+  }
 };
 
 inline bool is_patch(std::span<const LoadedPatch> patches, const Object &object) {
-  return std::any_of(patches.begin(), patches.end(),
-                     [&](const LoadedPatch &patch) { return object.contains(patch.inside); });
+  return std::any_of(patches.begin(), patches.end(), [&](const LoadedPatch &patch) { return patch.is(object); });
 }
 
 /// Is the object a patch that replaces the symbol itself?
 inline bool replaces(std::span<const LoadedPatch> patches, const Object &object, const std::string &symbol) {
   return std::any_of(patches.begin(), patches.end(), [&](const LoadedPatch &patch) {
-    return object.contains(patch.inside) &&
-           std::find(patch.symbols.begin(), patch.symbols.end(), symbol) != patch.symbols.end();
+    return patch.is(object) && std::find(patch.symbols.begin(), patch.symbols.end(), symbol) != patch.symbols.end();
   });
 }
 

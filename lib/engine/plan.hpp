@@ -88,6 +88,7 @@ struct Plan {
   bool has_late = false;         // a slot that is_late
   bool is_trusted = false;       // what slots hold was read for an earlier plan
   std::uint64_t generation = 0;  // of the object table
+  ObjectId objects_below = 0;    // objects that are loaded from now on have this id or a higher one
 
   [[nodiscard]] std::string coverage() const;
   /// What was found out about the entry of the k-th redirect's function, when that was looked at; or NULL.

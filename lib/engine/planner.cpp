@@ -62,6 +62,7 @@ void Planner::run(Problem &problem) {
     redirect.original = redirect.function;
   }
   plan_.generation = objects_.generation();
+  plan_.objects_below = objects_.next_id();
 }
 
 void Planner::run_reading(Problem &problem) {

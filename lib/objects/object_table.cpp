@@ -8,6 +8,7 @@
 
 #include "base/glob.hpp"
 #include "base/syscalls.hpp"
+#include "objects/loader_watch.hpp"
 
 namespace shunt::core {
 namespace {
@@ -46,18 +47,23 @@ void ObjectTable::locked(Problem &problem, Entry work, void *context) {
 
 void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Problem &problem) {
   const bool counted = info_size >= offsetof(dl_phdr_info, dlpi_subs) + sizeof info.dlpi_subs;
-  if (counted && !objects_.empty() && info.dlpi_adds == adds_ && info.dlpi_subs == subs_) return;
+  if (counted && !objects_.empty() && !has_left_out_ && info.dlpi_adds == adds_ && info.dlpi_subs == subs_) return;
   const bool removed = !counted || info.dlpi_subs != subs_;
 
   // A second walk inside the first one's callback: the lock is recursive, and the list cannot change between the two.
   raw_.clear();
+  has_left_out_ = false;
   if (counted && !raw_.reserve(std::min<std::size_t>(info.dlpi_adds - info.dlpi_subs, 4096))) return no_memory(problem);
   const int failed = dl_iterate_phdr(
       [](dl_phdr_info *one, std::size_t, void *argument) {
-        auto &raw = *static_cast<PageVector<Raw> *>(argument);
-        return raw.push_back({one->dlpi_addr, one->dlpi_phdr, one->dlpi_phnum, one->dlpi_name}) ? 0 : 1;
+        auto &table = *static_cast<ObjectTable *>(argument);
+        const LoaderWatch::Load load = LoaderWatch::load_of(one->dlpi_addr);
+        table.has_left_out_ = table.has_left_out_ || load.is_going_on;
+        if (load.is_going_on) return 0;
+        const Raw raw = {one->dlpi_addr, one->dlpi_phdr, one->dlpi_phnum, one->dlpi_name, load.number};
+        return table.raw_.push_back(raw) ? 0 : 1;
       },
-      &raw_);
+      this);
   if (failed != 0 || !objects_.reserve(raw_.size()) || !previous_.reserve(raw_.size()) || !order_.reserve(raw_.size()))
     return no_memory(problem);
 
@@ -67,12 +73,13 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
   (void)objects_.reserve(raw_.size());
   std::size_t old = 0;
   for (std::size_t k = 0; k < raw_.size(); ++k) {
-    ask_for_headers(k);
+    if (startup == 0) ask_for_headers(k);
     // Both lists are in load order, so what stayed is met in the same order.
     std::size_t match = old;
     const auto is_same = [&](const Object &object) {
       return object.image.headers().data() == raw_[k].headers && object.image.base() == raw_[k].base &&
-             (object.is_executable || std::strcmp(object.linked, raw_[k].path) == 0);
+             (object.is_executable || std::strcmp(object.linked, raw_[k].path) == 0) &&
+             (raw_[k].load == 0 || raw_[k].load == object.load);
     };
     while (match < previous_.size() && !is_same(previous_[match])) ++match;
     if (match == previous_.size()) {
@@ -138,6 +145,7 @@ bool ObjectTable::add(const Raw &raw, bool is_first, Problem &problem) {
   }
   Object &object = objects_.back();
   object.id = next_id_++;
+  object.load = raw.load;
   object.is_executable = is_first;  // dl_iterate_phdr begins with the program itself
   object.path = object.linked = path;
   Problem malformed;

@@ -5,7 +5,9 @@
 // anything that waits for another thread. A replaced malloc may hold its own lock and wait for the loader's, for example to
 // take a backtrace; that would be a deadlock (e12).
 //
-// dl_iterate_phdr reports counters of objects added and removed, so that nothing is read anew while they stand still.
+// dl_iterate_phdr reports counters of objects added and removed, so that nothing is read anew while they stand still. It also
+// reports objects that another thread is loading and that are not relocated yet: where loads are watched (loader_watch.hpp), those
+// come into this list when they are.
 #pragma once
 
 #include <link.h>
@@ -29,6 +31,7 @@ struct Object {
   const char *path = "";    // interned; of the executable: its file; of a patch: the file that it was read from
   const char *linked = "";  // interned; what the dynamic linker calls it, another name than `path` where it is a patch
   const char *soname = "";  // lies in the image
+  std::uint64_t load = 0;   // LoaderWatch's number of its load; 0: it was there before, or nobody watched
   Image image;
   ImportIndex index;            // built on first use
   bool is_executable = false;   // of the program itself
@@ -84,6 +87,8 @@ class ObjectTable {
 
   /// Memory that the indexes take now.
   [[nodiscard]] std::size_t index_bytes() const { return arena_.bytes_used(); }
+  /// Objects that come into this list from now on have this id or a higher one.
+  [[nodiscard]] ObjectId next_id() const { return next_id_; }
   /// Changes whenever an object was loaded or unloaded.
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
 
@@ -93,6 +98,7 @@ class ObjectTable {
     const Elf64_Phdr *headers;
     std::uint32_t header_count;
     const char *path;
+    std::uint64_t load;
   };
   using Entry = void (*)(void *context, Problem &problem);
   void locked(Problem &problem, Entry work, void *context);
@@ -111,6 +117,7 @@ class ObjectTable {
   std::uint64_t adds_ = 0, subs_ = 0, generation_ = 0;
   ObjectId next_id_ = 1;
   std::size_t startup_count_ = 0;
+  bool has_left_out_ = false;  // objects that are being loaded
 };
 
 }  // namespace shunt::core

@@ -46,6 +46,10 @@ Result<std::unique_ptr<Patch>> Patch::load(PatchFile file, const PatchOptions &o
   if (!path) return path.error();
 
   std::unique_ptr<Patch> patch(new Patch(file.facts()));
+  LoadedPatch loaded{*path, name, {}, 0};
+  for (const Replacement &one : file.replacements()) loaded.symbols.push_back(one.symbol);
+  Engine::instance().add_patch(std::move(loaded));
+  patch->linked_ = *path;
   patch->handle_ = dlopen(path->c_str(), RTLD_NOW | RTLD_LOCAL);
   if (patch->handle_ == nullptr) {
     const char *said = dlerror();
@@ -63,6 +67,7 @@ Result<std::unique_ptr<Patch>> Patch::load(PatchFile file, const PatchOptions &o
   link_map *map = nullptr;
   dlinfo(patch->handle_, RTLD_DI_LINKMAP, &map);
   patch->inside_ = reinterpret_cast<std::uintptr_t>(map->l_ld);
+  Engine::instance().place_patch(*path, patch->inside_);
 
   const auto filter =
       std::make_shared<const CallerFilter>(CallerFilter{options.callers, options.not_callers, 0, patch->inside_});
@@ -76,10 +81,7 @@ Result<std::unique_ptr<Patch>> Patch::load(PatchFile file, const PatchOptions &o
     request->is_optional = options.symbols.empty();
     patch->requests_.push_back(std::move(request));
   }
-  LoadedPatch loaded{patch->inside_, name, {}};
-  for (const Replacement &one : file.replacements()) loaded.symbols.push_back(one.symbol);
   patch->replacements_ = file.replacements();
-  Engine::instance().add_patch(std::move(loaded));
   log(SHUNT_LOG_INFO, "loaded %s: %zu functions", name, patch->requests_.size());
   return patch;
 }
@@ -87,9 +89,9 @@ Result<std::unique_ptr<Patch>> Patch::load(PatchFile file, const PatchOptions &o
 Patch::~Patch() {
   if (change_ != nullptr && change_->is_applied)
     static_cast<void>(change_.release());  // stands for the life of the process
-  if (handle_ == nullptr || was_applied_) return;
-  Engine::instance().remove_patch(inside_);
-  dlclose(handle_);
+  if (was_applied_) return;
+  if (handle_ != nullptr) dlclose(handle_);
+  Engine::instance().remove_patch(linked_);
 }
 
 Result<std::unique_ptr<Plan>> Patch::plan() const {

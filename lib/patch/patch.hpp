@@ -42,6 +42,7 @@ class Patch {
 
   FileFacts facts_;
   void *handle_ = nullptr;     // of dlopen
+  std::string linked_;         // what the dynamic linker calls it
   std::uintptr_t inside_ = 0;  // an address inside the loaded patch
   std::vector<Replacement> replacements_;
   Requests requests_;  // one for each replacement

@@ -46,6 +46,24 @@ struct SlotList {
   }
   Slot *at(std::uintptr_t address) { return const_cast<Slot *>(std::as_const(*this).at(address)); }
 
+  /// Takes a span out, with its slots.
+  void remove(const Span &span) {
+    const std::uint32_t first = span.first, count = span.count;
+    std::copy(slots.begin() + first + count, slots.end(), slots.begin() + first);
+    slots.set_size(slots.size() - count);
+    OddSlot *kept = odd.begin();
+    for (OddSlot one : odd) {
+      if (one.slot >= first && one.slot - first < count) continue;
+      if (one.slot >= first) one.slot -= count;
+      *kept++ = one;
+    }
+    odd.set_size(static_cast<std::size_t>(kept - odd.begin()));
+    std::copy(&span + 1, std::as_const(spans).end(), spans.begin() + (&span - spans.begin()));
+    spans.set_size(spans.size() - 1);
+    for (Span &one : spans)
+      if (one.first > first) one.first -= count;
+  }
+
   /// False when there is no memory.
   [[nodiscard]] bool assign(const SlotList &other) {
     return slots.assign({other.slots.data(), other.slots.size()}) &&

@@ -29,6 +29,7 @@ struct Aarch64Code {
   static bool ready() { return true; }
   static bool is_ready() { return true; }
   static EntryPlan plan(const Function &function);
+  static std::size_t size_of_return(const Bytes &code);
   static bool reaches(const EntryPlan &plan, std::uint64_t function, std::uint64_t target);
   static EntryBytes entry_bytes(const EntryPlan &plan, std::uint64_t function, std::uint64_t target);
   static CodeBytes stub(std::uint64_t address, std::uint64_t target);

@@ -28,11 +28,14 @@ struct X86_64Code {
   /// Filling that stops whoever runs into it, and what a breakpoint writes over the first byte of an instruction.
   static constexpr std::uint8_t kTrap[] = {0xcc};
 
-  /// False when nothing can be planned or relocated here, since the decoder's library is missing. Loads it.
+  /// False when nothing can be planned or relocated here, since the decoder's library is missing; but for a function that does
+  /// nothing but return. Loads it.
   static bool ready();
   /// Whether it has been loaded.
   static bool is_ready();
   static EntryPlan plan(const Function &function);
+  /// How long a function at code.address is that does nothing but return; 0: it does more. Needs no decoder.
+  static std::size_t size_of_return(const Bytes &code);
   /// Whether the jump of the plan reaches `target`. Otherwise it must go to a stub near the function.
   static bool reaches(const EntryPlan &plan, std::uint64_t function, std::uint64_t target);
   /// `target` is reached.

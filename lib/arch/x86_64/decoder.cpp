@@ -117,8 +117,41 @@ bool load_decoder() {
   return true;
 }
 
+bool decode_simple(const Bytes &code, std::size_t offset, Instruction &instruction) {
+  if (offset >= code.size) return false;
+  const std::uint8_t *const bytes = code.data + offset;
+  const std::size_t size = code.size - offset;
+  const auto is = [&](Kind kind, std::size_t length, std::uint8_t opcode) {
+    instruction = Instruction{};
+    instruction.kind = kind;
+    instruction.length = static_cast<std::uint8_t>(length);
+    instruction.opcode = opcode;
+    instruction.is_trap = opcode == 0xcc;
+    return length <= size;
+  };
+  constexpr std::uint8_t kEndbr[] = {0xf3, 0x0f, 0x1e, 0xfa};
+  if (size >= sizeof kEndbr && std::memcmp(bytes, kEndbr, sizeof kEndbr) == 0)
+    return is(Kind::endbr, sizeof kEndbr, 0x1e);
+  if (bytes[0] == 0xc3) return is(Kind::end, 1, 0xc3);
+  if (bytes[0] == 0xcc) return is(Kind::padding, 1, 0xcc);
+  // The NOPs that assemblers fill with: prefixes, then 90 or 0f 1f with the forms of an address of register rax.
+  std::size_t at = 0;
+  while (at < size && at < 10 && (bytes[at] == 0x66 || bytes[at] == 0x2e)) ++at;
+  if (at < size && bytes[at] == 0x90) return is(Kind::padding, at + 1, 0x90);
+  if (at + 3 > size || bytes[at] != 0x0f || bytes[at + 1] != 0x1f) return false;
+  const std::uint8_t modrm = bytes[at + 2];
+  const std::size_t behind = modrm == 0x00   ? 0  // [rax]
+                             : modrm == 0x40 ? 1  // [rax + disp8]
+                             : modrm == 0x44 ? 2  // [rax + rax + disp8]
+                             : modrm == 0x80 ? 4  // [rax + disp32]
+                             : modrm == 0x84 ? 5  // [rax + rax + disp32]
+                                             : 16;
+  return behind < 16 && is(Kind::padding, at + 3 + behind, 0x1f);
+}
+
 bool decode(const Bytes &code, std::size_t offset, Instruction &instruction) {
-  if (!is_decoder_loaded() || offset >= code.size) return false;
+  if (!is_decoder_loaded()) return decode_simple(code, offset, instruction);
+  if (offset >= code.size) return false;
   ZydisDecodedInstruction from;
   std::memset(&from, 0, sizeof from);
   if (!ZYAN_SUCCESS(decode_instruction(&decoder, nullptr, code.data + offset, code.size - offset, &from))) return false;

@@ -61,7 +61,11 @@ struct Instruction {
 bool load_decoder();
 bool is_decoder_loaded();
 
-/// Decodes what lies at `offset` of `code`. False when that is no instruction, or one that goes on behind the end.
+/// Without Zydis: returns, endbr64, int3, and the NOPs that assemblers fill with. False for everything else.
+bool decode_simple(const Bytes &code, std::size_t offset, Instruction &instruction);
+
+/// Decodes what lies at `offset` of `code`. False when that is no instruction, or one that goes on behind the end. As decode_simple()
+/// while there is no Zydis.
 bool decode(const Bytes &code, std::size_t offset, Instruction &instruction);
 
 }  // namespace shunt::core::arch::x86_64

@@ -208,8 +208,19 @@ class Planner {
 bool X86_64Code::ready() { return load_decoder(); }
 bool X86_64Code::is_ready() { return is_decoder_loaded(); }
 
+std::size_t X86_64Code::size_of_return(const Bytes &code) {
+  Instruction instruction;
+  std::size_t at = 0;
+  while (decode_simple(code, at, instruction)) {
+    at += instruction.length;
+    if (instruction.kind == Kind::end) return at;
+    if (instruction.kind != Kind::endbr) break;
+  }
+  return 0;
+}
+
 EntryPlan X86_64Code::plan(const Function &function) {
-  if (!ready()) {
+  if (!is_ready() && size_of_return(function.body) != function.body.size && !ready()) {
     EntryPlan plan;
     plan.refusal = Refusal::no_decoder;
     return plan;

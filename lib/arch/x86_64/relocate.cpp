@@ -221,7 +221,7 @@ CodeBytes X86_64Code::stub(std::uint64_t address, std::uint64_t target) {
 
 Relocated X86_64Code::relocate(const EntryPlan &plan, const Bytes &body, std::uint64_t address,
                                std::span<std::uint8_t> code, std::span<Boundary> boundaries, std::uint32_t &size) {
-  if (!ready()) return Relocated::impossible;
+  if (!is_ready() && size_of_return(body) != body.size && !ready()) return Relocated::impossible;
   return Relocator(plan, body, address, code, boundaries).run(size);
 }
 

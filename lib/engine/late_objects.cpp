@@ -1,0 +1,205 @@
+#include "engine/late_objects.hpp"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "engine/writer.hpp"
+
+namespace shunt::core {
+
+LateObjects::News LateObjects::news() { return std::exchange(news_, {}); }
+
+void LateObjects::forget(const Change &change) {
+  Added *const end =
+      std::remove_if(added_.begin(), added_.end(), [&](const Added &one) { return one.change == &change; });
+  added_.set_size(static_cast<std::size_t>(end - added_.begin()));
+}
+
+void LateObjects::adopt(ObjectId from) {
+  if (layers_.changes().empty()) return;
+  const std::span<Object> all = objects_.in_load_order();
+  // New ones come at the end of the list.
+  for (std::size_t k = all.size(); k-- > 0 && all[k].id >= from;)
+    if (all[k].is_readable && !all[k].is_own) adopt_object(all[k]);
+}
+
+void LateObjects::adopt_object(Object &object) {
+  hits_.clear();
+  const auto visit = [&](IndexHash, Image::RelocationRef reference, const char *name) {
+    const std::vector<Layer> &layers = layers_.over(std::string_view(name));
+    if (!layers.empty()) take(object, reference, layers);
+  };
+  const bool is_fresh = !object.index.is_built;
+  if (!objects_.have_index(object, nullptr, layers_.hashes(), visit, news_.problem)) return;
+  if (!is_fresh)
+    object.index.for_each_in(layers_.hashes(), [&](IndexHash hash, Image::RelocationRef reference) {
+      visit(hash, reference, object.image.symbol_name(object.image.relocation(reference).symbol));
+    });
+  if (hits_.empty() || !write(object)) return;
+  std::sort(hits_.begin(), hits_.end(), [](const Hit &a, const Hit &b) {
+    return std::tuple(a.change->order, a.place) < std::tuple(b.change->order, b.place);
+  });
+  for (const Hit *first = hits_.begin(); first != hits_.end();) {
+    const Hit *last = first;
+    while (last != hits_.end() && last->change == first->change) ++last;
+    if (!record(object, {first, last})) return;
+    first = last;
+  }
+  lead_originals({hits_.begin(), hits_.end()});
+}
+
+/// A relocation of a symbol that layers lie over.
+void LateObjects::take(Object &object, Image::RelocationRef reference, const std::vector<Layer> &layers) {
+  const Relocation relocation = object.image.relocation(reference);
+  const std::uintptr_t where = relocation.place - object.image.low();
+  const auto addend = static_cast<std::int16_t>(relocation.kind == arch::RelocKind::absolute ? relocation.addend : 0);
+  if (relocation.place % sizeof(std::uintptr_t) != 0 || !object.image.is_data(relocation.place) || where > UINT32_MAX ||
+      (relocation.kind == arch::RelocKind::absolute && addend != relocation.addend))
+    return;
+  std::uintptr_t value = load_word(relocation.place), function = 0;
+  bool is_lazy = false;
+  for (const Layer &layer : layers) {
+    if (const Slot *const own = layer.slot_at(relocation.place)) {  // a change that was there when the object came
+      function = layer->function;
+      value = layer.change->after(*own);
+      continue;
+    }
+    if (!takes(layer, object, relocation)) continue;
+    if (function == 0) function = function_at(object, relocation, value, layers, is_lazy);
+    if (function == 0 || layer->function != function) continue;
+    Hit hit = {};
+    hit.change = layer.change;
+    hit.place = relocation.place;
+    hit.before = value;
+    hit.after = layer->replacement + static_cast<std::uintptr_t>(std::intptr_t{addend});
+    hit.addend = addend;
+    hit.slot.where = static_cast<std::uint32_t>(where);
+    hit.slot.redirect = layer.redirect & (kMostRedirects - 1);
+    hit.slot.kind = relocation.kind;
+    hit.slot.is_late = relocation.kind == arch::RelocKind::jump_slot && !object.image.binds_at_start();
+    hit.slot.is_lazy = is_lazy;
+    hit.slot.is_odd = value != function || addend != 0;
+    value = hit.after;
+    if (!hits_.push_back(hit)) {
+      news_.problem.set(Code::out_of_memory, "no memory for the slots of %s, which was loaded", object.path);
+      return;
+    }
+  }
+}
+
+/// What the slot leads to, or will when it is bound; 0 when that is none of the functions that the layers are over.
+std::uintptr_t LateObjects::function_at(Object &object, const Relocation &relocation, std::uintptr_t value,
+                                        const std::vector<Layer> &layers, bool &is_lazy) {
+  const auto addend = static_cast<std::uintptr_t>(relocation.kind == arch::RelocKind::absolute ? relocation.addend : 0);
+  for (const Layer &layer : layers)
+    if (layer->function == value - addend) return layer->function;
+  is_lazy =
+      relocation.kind == arch::RelocKind::jump_slot && objects_.at(value) == &object && object.image.is_code(value);
+  if (!is_lazy) return 0;
+  const Definition definition =
+      Resolver(objects_, patches_)
+          .search(object, layers.front()->request->name, needed_version(object.image, relocation.symbol));
+  return definition.state == Definition::State::found ? definition.address : 0;
+}
+
+bool LateObjects::takes(const Layer &layer, const Object &object, const Relocation &relocation) const {
+  const Request &asked = *layer->request;
+  if (object.id < layer.change->objects_below || asked.reach == Reach::entry || !asked.filter->chooses(object) ||
+      replaces(patches_, object, asked.symbol))
+    return false;
+  const char *const version = asked.version.empty() ? nullptr : needed_version(object.image, relocation.symbol);
+  return asked.version.empty() || (version != nullptr && asked.version == version);
+}
+
+/// Writes each slot once, and leaves in hits_ those that were.
+bool LateObjects::write(const Object &object) {
+  std::sort(hits_.begin(), hits_.end(), [](const Hit &a, const Hit &b) {
+    return std::tuple(a.place, a.change->order) < std::tuple(b.place, b.change->order);
+  });
+  WriteWindows windows;
+  Problem &problem = news_.problem;
+  if (!windows.open(
+          hits_[0].place, hits_.back().place, hits_.size(), [&](std::size_t k) { return hits_[k].place; }, object.path,
+          problem))
+    return false;
+  Hit *kept = hits_.begin();
+  for (Hit *first = hits_.begin(); first != hits_.end();) {
+    Hit *last = first;
+    while (last + 1 != hits_.end() && last[1].place == first->place) ++last;
+    std::uintptr_t found = 0;
+    if (compare_and_store(first->place, first->before, last->after, found)) {
+      kept = std::copy(first, last + 1, kept);
+      news_.slots += 1;
+    }
+    first = last + 1;
+  }
+  hits_.set_size(static_cast<std::size_t>(kept - hits_.begin()));
+  return !hits_.empty();
+}
+
+/// The slots of one change, in ascending order of address, become its own.
+bool LateObjects::record(const Object &object, std::span<const Hit> hits) {
+  Change &change = *hits.front().change;
+  SlotList &list = change.list;
+  const auto first = static_cast<std::uint32_t>(list.slots.size());
+  const auto count = static_cast<std::uint32_t>(hits.size());
+  if (!list.slots.reserve(first + count) || !list.odd.reserve(list.odd.size() + count) ||
+      !list.spans.reserve(list.spans.size() + 1) || !added_.push_back({object.id, &change})) {
+    news_.problem.set(Code::out_of_memory, "no memory for the slots of %s, which was loaded: they stay redirected",
+                      object.path);
+    return false;
+  }
+  for (const Hit &hit : hits) {
+    if (hit.slot.is_odd)
+      static_cast<void>(list.odd.push_back({hit.before, static_cast<std::uint32_t>(list.slots.size()), hit.addend}));
+    static_cast<void>(list.slots.push_back(hit.slot));
+    change.redirects[hit.slot.redirect].slots += 1;
+    change.has_late = change.has_late || hit.slot.is_late;
+  }
+  const std::uintptr_t base = object.image.low();
+  const Span span = {object.id, object.path, base, hits.front().place, hits.back().place, first, count};
+  const auto position =
+      static_cast<std::size_t>(std::lower_bound(list.spans.begin(), list.spans.end(), span.low,
+                                                [](const Span &one, std::uintptr_t low) { return one.low < low; }) -
+                               list.spans.begin());
+  static_cast<void>(list.spans.push_back(span));
+  std::rotate(list.spans.begin() + position, list.spans.end() - 1, list.spans.end());
+  return true;
+}
+
+/// A layer that covered all slots of one above it may not cover the new ones.
+void LateObjects::lead_originals(std::span<const Hit> hits) {
+  for (const Hit &hit : hits) {
+    const ChangeRedirect &redirect = hit.change->redirects[hit.slot.redirect];
+    const std::vector<Layer> &layers = layers_.over(redirect.request->symbol);
+    if (layers.size() < 2) continue;
+    for (const Layer &layer : layers) {
+      const std::uintptr_t original = layers_.original_of(Layers::place_of(layer));
+      if (original == layer->original) continue;
+      const Presence all;
+      Writer writer(*layer.change, all);
+      if (writer.lead_self_slots(*layer.change, layer.redirect, original, news_.problem))
+        layer.change->set_original(layer.redirect, original);
+    }
+  }
+}
+
+void LateObjects::drop_gone() {
+  Added *kept = added_.begin();
+  for (const Added &one : added_) {
+    if (objects_.with_id(one.object) != nullptr) {
+      *kept++ = one;
+      continue;
+    }
+    SlotList &list = one.change->list;
+    const Span *const span =
+        std::find_if(list.spans.begin(), list.spans.end(), [&](const Span &each) { return each.object == one.object; });
+    if (span == list.spans.end()) continue;
+    for (const Slot &slot : list.in(*span)) one.change->redirects[slot.redirect].slots -= 1;
+    list.remove(*span);
+  }
+  added_.set_size(static_cast<std::size_t>(kept - added_.begin()));
+}
+
+}  // namespace shunt::core

@@ -1,0 +1,68 @@
+// late_objects.hpp: brings the changes that stand to objects that were loaded after them.
+//
+// All symbols of all changes are looked for in one pass over a new object. A slot of one of them is taken by each layer over its
+// symbol that chooses the object, as if it had been there when the layer was applied, oldest first; what it holds in the end is
+// written once. From then on the slot is one of the change's like any other.
+//
+// What cannot be written (a sealed page, no memory) is left as it is: an object that is loaded cannot be refused. It is counted.
+#pragma once
+
+#include <span>
+
+#include "engine/layers.hpp"
+#include "engine/loaded_patch.hpp"
+#include "engine/resolver.hpp"
+
+namespace shunt::core {
+
+class LateObjects {
+ public:
+  LateObjects(ObjectTable &objects, Layers &layers, const std::vector<LoadedPatch> &patches)
+      : objects_(objects), layers_(layers), patches_(patches) {}
+
+  /// Only inside ObjectTable::while_locked(). Objects whose id is at least `from` are looked at; for each change, those
+  /// that came after it. Allocates nothing by malloc.
+  void adopt(ObjectId from);
+  /// Takes back the slots in objects that are gone, of those that adopt() added. Only inside while_locked().
+  void drop_gone();
+  /// A change that does not stand any more.
+  void forget(const Change &change);
+
+  /// Since the last time that this was asked: slots that were written, and a problem that kept some from being written.
+  [[nodiscard]] bool has_news() const { return news_.slots > 0 || news_.problem; }
+  struct News {
+    std::size_t slots = 0;
+    Problem problem;
+  };
+  News news();
+
+ private:
+  struct Hit {  // a layer that takes a slot
+    Change *change;
+    std::uintptr_t place, before, after;
+    Slot slot;
+    std::int16_t addend;
+  };
+  struct Added {
+    ObjectId object;
+    Change *change;
+  };
+
+  void adopt_object(Object &object);
+  void take(Object &object, Image::RelocationRef reference, const std::vector<Layer> &layers);
+  [[nodiscard]] std::uintptr_t function_at(Object &object, const Relocation &relocation, std::uintptr_t value,
+                                           const std::vector<Layer> &layers, bool &is_lazy);
+  [[nodiscard]] bool takes(const Layer &layer, const Object &object, const Relocation &relocation) const;
+  bool write(const Object &object);
+  bool record(const Object &object, std::span<const Hit> hits);
+  void lead_originals(std::span<const Hit> hits);
+
+  ObjectTable &objects_;
+  Layers &layers_;
+  const std::vector<LoadedPatch> &patches_;
+  PageVector<Hit> hits_;     // of the object at work
+  PageVector<Added> added_;  // spans of objects that were adopted
+  News news_;
+};
+
+}  // namespace shunt::core
