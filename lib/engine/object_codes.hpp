@@ -1,6 +1,6 @@
 // object_codes.hpp: what is known of the code of loaded objects, for entries. Kept from one transaction to the next while the
-// object is loaded: which addresses its own code calls takes reading all of it, and a quarter of its size in memory (milliseconds
-// for each megabyte: arch/jump_targets.hpp). Names are read anew for each transaction that needs them, and dropped with it.
+// object is loaded: which addresses its own code calls takes reading all of it (3 ms for a megabyte, on 2.6 MB of libcrypto) and a
+// quarter of its size in memory. Names are read anew for each transaction that needs them, and dropped with it.
 #pragma once
 
 #include <memory>
