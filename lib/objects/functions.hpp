@@ -1,9 +1,8 @@
 // functions.hpp: the functions of one object, by name and by address; what a plan of an entry redirect has to know of each.
 //
 // Names come from the object's .dynsym, which lies in memory, and from .symtab, which is in its file, or in a separate debug file
-// when it was stripped (elf/debug_file.hpp). The file on disk is used only when it is the one that is mapped: the same build-id,
-// or, where the object has none, the same device and inode. Otherwise the names of .dynsym are all there are, and
-// where_names_came_from() says so.
+// when it was stripped (elf/debug_file.hpp). The file on disk is used only when it is the one that is mapped (own_file.hpp).
+// Otherwise the names of .dynsym are all there are, and where_names_came_from() says so.
 //
 // What is no function here:
 //   IFUNC symbols: their address is a resolver's. What it chooses has names of its own.

@@ -1,10 +1,12 @@
 #include "objects/own_file.hpp"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
 #include "base/syscalls.hpp"
+#include "base/trust.hpp"
 #include "memory/map_lines.hpp"
 
 namespace shunt::core {
@@ -31,6 +33,11 @@ bool is_mapped_at(const SymbolFile &file, std::uintptr_t low) {
          mine.device_minor == objects.device_minor;
 }
 
+bool is_trusted(const SymbolFile &file) {
+  struct stat status {};
+  return fstat(file.fd(), &status) == 0 && why_not_trusted(status) == nullptr;
+}
+
 /// Where to open it: the dynamic linker's name may be relative to a folder that the process has left.
 std::string place_of(const OwnFileQuestion &question) {
   if (question.is_executable) return "/proc/self/exe";
@@ -46,11 +53,12 @@ bool open_own_file(const OwnFileQuestion &question, SymbolFile &file, std::strin
   const std::string place = question.is_loaded ? place_of(question) : question.path;
   if (!SymbolFile::open(place.c_str(), file, why)) return false;
   const std::span<const std::uint8_t> id = file.build_id();
-  const bool is_same = !question.build_id.empty() || !question.is_loaded
-                           ? std::equal(id.begin(), id.end(), question.build_id.begin(), question.build_id.end())
-                           : is_mapped_at(file, question.low);
-  if (!is_same) why = "is another file than the one that is loaded";
-  return is_same;
+  const bool has_id = std::equal(id.begin(), id.end(), question.build_id.begin(), question.build_id.end());
+  if (!question.is_loaded) return true;
+  if (has_id && !id.empty() && is_trusted(file)) return true;
+  if (has_id && is_mapped_at(file, question.low)) return true;
+  why = "is another file than the one that is loaded";
+  return false;
 }
 
 }  // namespace shunt::core

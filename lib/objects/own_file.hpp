@@ -16,8 +16,8 @@ struct OwnFileQuestion {
   std::span<const std::uint8_t> build_id;
 };
 
-/// Opens it. It must have the object's build-id; when the object has none, it must be the very file that is mapped, by device and
-/// inode. False, and the end of a sentence in `why`.
+/// Opens it. It must be the very file that is mapped, by device and inode; or one with the object's build-id, if nobody may write
+/// it who may not change this process. False, and the end of a sentence in `why`.
 bool open_own_file(const OwnFileQuestion &question, SymbolFile &file, std::string &why);
 
 }  // namespace shunt::core

@@ -408,11 +408,26 @@ TEST(LoadedFunctions, AreNotReadFromAFileThatCameInItsPlace) {
 TEST(LoadedFunctions, AreReadFromACopyOnlyByBuildId) {
   LoadedLibrary with_id("whole.so"), without_id("no_id.so");
 
+  EXPECT_TRUE(without_id.functions().is_complete());
   with_id.replace_by(kFiles / "whole.so");
   without_id.replace_by(kFiles / "no_id.so");
 
   EXPECT_TRUE(with_id.functions().is_complete());
   EXPECT_FALSE(without_id.functions().is_complete());
+}
+
+// open_own_file() without is_trusted(); without is_mapped_at().
+TEST(LoadedFunctions, AreReadFromAFileThatOthersMayWriteOnlyWhenItIsTheOneThatIsMapped) {
+  LoadedLibrary library("whole.so");
+  const auto everybody = fs::perms::group_write | fs::perms::others_write;
+
+  fs::permissions(library.path(), everybody, fs::perm_options::add);
+  EXPECT_TRUE(library.functions().is_complete());
+
+  library.replace_by(kFiles / "whole.so");
+  EXPECT_TRUE(library.functions().is_complete());
+  fs::permissions(library.path(), everybody, fs::perm_options::add);
+  EXPECT_FALSE(library.functions().is_complete());
 }
 
 TEST(LoadedFunctions, OfAFileThatIsGoneAreTheExportedOnes) {
