@@ -56,7 +56,7 @@ std::vector<core::FunctionName> FileFunctions::named(const std::string &name) co
 bool FileFunctions::is_called_inside(std::uintptr_t function) {
   const core::arch::Bytes *const text = code_.text_at(function);
   const core::arch::JumpTargets *const jumps = text != nullptr ? code_.jumps(*text) : nullptr;
-  return jumps != nullptr && jumps->leads_to<core::arch::NativeCode>(function);
+  return jumps != nullptr && jumps->leads_to(function);
 }
 
 OfflineEntry FileFunctions::entry_of(const core::FunctionName &function, const std::vector<std::string> &also) {
