@@ -25,10 +25,8 @@
  *   Binding   a slot that is bound lazily can be bound by another thread while it is written: that thread stores the real
  *             function over the replacement when it comes out of the dynamic linker. Whatever is asked of shunt next, for
  *             example shunt_change_conflicts(), sees that and writes the slot again.
- *   Loading   an object that is loaded while a redirect stands gets it too, where its callers are chosen: before the first of its constructors
- *             runs, on the thread that loads it, which waits for a transaction of another thread to end. For that the first redirect of a
- *             process leads the dynamic linker's notice for debuggers to shunt; the last that is reverted gives it back. An object
- *             without any initialization function is redirected when shunt is asked next. Its slots count as the change's
+ *   Loading   an object that is loaded while a redirect stands gets it too, where its callers are chosen: when shunt is asked next, or,
+ *             from shunt_watch_loads() on, before the first of its constructors runs. Its slots count as the change's
  *             (shunt_change_slots()) until it is unloaded.
  *   Reentry   a replacement must not call these functions while it is called by shunt itself. It is told SHUNT_E_busy.
  */
@@ -187,6 +185,15 @@ SHUNT_API shunt_code shunt_transaction_plan(const shunt_transaction *transaction
  * Errors: those of shunt_transaction_plan() and of shunt_plan_commit(). */
 SHUNT_API shunt_code shunt_transaction_apply(const shunt_transaction *transaction, shunt_change **change,
                                              shunt_error **error);
+
+/* From now on, and for the life of the process, objects that are loaded get the redirects that stand before the first of their
+ * constructors runs, whoever loads them; dlopen() is not wrapped. For that the function that the dynamic linker calls for debuggers
+ * leads to shunt. The loading thread waits for a transaction of another thread to end. Objects without any initialization function
+ * still get them when shunt is asked next, and those of other namespaces (dlmopen) not at all. shunt_patch_apply() does this by itself
+ * and goes on without it where it is refused. Waits for loads of other threads to end; calling it again does nothing.
+ * Errors: SHUNT_E_entry_refused (another dynamic linker, or a debugger is there already), SHUNT_E_no_near_memory,
+ * SHUNT_E_code_changed, SHUNT_E_protection_refused, SHUNT_E_system. */
+SHUNT_API shunt_code shunt_watch_loads(shunt_error **error);
 
 /* ---- plans -------------------------------------------------------------------------------------------------------- */
 

@@ -53,8 +53,8 @@ class Error {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}       // NOLINT: implicit, as std::expected
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}   // NOLINT: implicit, as std::unexpected
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT: implicit, as std::expected
+  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT: implicit, as std::unexpected
   [[nodiscard]] bool has_value() const { return state_.index() == 0; }
   explicit operator bool() const { return has_value(); }
   T &value() & { return *std::get_if<0>(&state_); }
@@ -135,10 +135,14 @@ auto with_c_options(const Options &options, Use use) {
   const StringArray callers(options.callers);
   const StringArray not_callers(options.not_callers);
   const StringArray also(options.also);
-  const shunt_options c_options = {sizeof c_options,          callers.get(),
-                                   not_callers.get(),         options.caller_at,
-                                   or_null(options.provider), or_null(options.version),
-                                   options.original,          static_cast<shunt_reach>(options.reach),
+  const shunt_options c_options = {sizeof c_options,
+                                   callers.get(),
+                                   not_callers.get(),
+                                   options.caller_at,
+                                   or_null(options.provider),
+                                   or_null(options.version),
+                                   options.original,
+                                   static_cast<shunt_reach>(options.reach),
                                    also.get()};
   return use(&c_options);
 }
@@ -205,8 +209,8 @@ class Redirect : public Change {
 
 /// Redirects `symbol` to `replacement`. See shunt_redirect().
 template <class Function>
-  requires std::is_function_v<Function>
-Result<Redirect<Function>> redirect(const char *symbol, Function *replacement, const Options &options = {}) {
+requires std::is_function_v<Function> Result<Redirect<Function>> redirect(const char *symbol, Function *replacement,
+                                                                          const Options &options = {}) {
   shunt_change *change = nullptr;
   shunt_error *error = nullptr;
   const shunt_code code = detail::with_c_options(options, [&](const shunt_options *c_options) {
@@ -219,11 +223,11 @@ Result<Redirect<Function>> redirect(const char *symbol, Function *replacement, c
 /// redirect() for a function whose declaration is visible: replacing it by one of another type does not compile. For
 /// functions with C linkage, since the symbol is the function's name as written.
 ///     auto r = SHUNT_REDIRECT(malloc, failing_malloc, {.callers = {"libparser.so*"}});
-#define SHUNT_REDIRECT(function, replacement, ...)                                                        \
-  ([&] {                                                                                                  \
-    static_assert(decltype(::shunt::detail::same_call(&(function), &(replacement)))::value,               \
-                  "the replacement of " #function " has another type");                                   \
-    return ::shunt::redirect(#function, &(replacement)__VA_OPT__(, ::shunt::Options __VA_ARGS__));        \
+#define SHUNT_REDIRECT(function, replacement, ...)                                                 \
+  ([&] {                                                                                           \
+    static_assert(decltype(::shunt::detail::same_call(&(function), &(replacement)))::value,        \
+                  "the replacement of " #function " has another type");                            \
+    return ::shunt::redirect(#function, &(replacement)__VA_OPT__(, ::shunt::Options __VA_ARGS__)); \
   }())
 
 namespace detail {
@@ -279,8 +283,8 @@ class Transaction {
     return Transaction(transaction);
   }
   template <class Function>
-    requires std::is_function_v<Function>
-  Result<void> add(const char *symbol, Function *replacement, const Options &options = {}) {
+  requires std::is_function_v<Function> Result<void> add(const char *symbol, Function *replacement,
+                                                         const Options &options = {}) {
     return add(symbol, reinterpret_cast<void *>(replacement), options);
   }
   Result<void> add(const char *symbol, void *replacement, const Options &options = {}) {
@@ -379,6 +383,13 @@ struct ControlOptions {
   std::string folder = {};
   int signal = 0;
 };
+
+/// Later objects are redirected before their constructors run. See shunt_watch_loads().
+inline Result<void> watch_loads() {
+  shunt_error *error = nullptr;
+  const shunt_code code = shunt_watch_loads(&error);
+  return detail::done(code, error);
+}
 
 /// Starts the control thread. See shunt_control_start().
 inline Result<void> start_control(const ControlOptions &options = {}) {

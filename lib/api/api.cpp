@@ -306,6 +306,13 @@ shunt_code change_revert(shunt_change *change, shunt_error **error) {
   });
 }
 
+shunt_code watch_loads(shunt_error **error) {
+  return guarded(error, [&] {
+    const Result<Done> watched = Engine::instance().watch_loads();
+    return watched ? SHUNT_OK : fail(error, Error(watched.error()));
+  });
+}
+
 void change_free(shunt_change *change) {
   if (change == nullptr) return;
   if (change->owned != nullptr && change->owned->is_applied) static_cast<void>(change->owned.release());

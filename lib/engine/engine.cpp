@@ -308,7 +308,6 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
   change->is_applied = true;
   adopted_below_ = std::min(adopted_below_, plan.objects_below);
   adopted_generation_ = plan.generation;
-  watch_loads();
   settle();
   const std::size_t entries = change->entry_count();
   log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects%s", change->redirects.size(),
@@ -494,7 +493,6 @@ struct SlotsAbove {
   layers_.remove(change);
   late_.forget(change);
   change.is_applied = false;
-  if (layers_.changes().empty()) stop_watching();
   log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
       "reverted %zu redirects, %zu slots%s; %zu were changed by others and left alone", change.redirects.size(),
       change.list.slots.size(), entries_text(change.entry_count()).c_str(), change.conflicts);
@@ -597,21 +595,37 @@ void Engine::on_load() {
 
 Engine::LaterObjects Engine::later_objects() {
   const Guard guard(*this);
-  return {guard && watch_ == Watch::on, LoaderWatch::other_namespaces()};
+  return {guard && is_watching_, LoaderWatch::other_namespaces()};
 }
 
-/// While a change stands. Where it cannot be had, later objects are found when shunt is asked next.
-void Engine::watch_loads() {
-  if (watch_ != Watch::off) return;
-  watch_ = Watch::impossible;
+/// Before and after it is led to shunt nobody may be in the middle of a load: objects that were mapped and not relocated then would be
+/// taken for loaded ones.
+Result<Done> Engine::watch_loads() {
+  LoaderWatch::wait_for_loading();
+  Problem problem;
+  {
+    const Guard guard(*this);
+    if (!guard) return Guard::problem().to_error();
+    if (is_watching_) return Done{};
+    is_watching_ = lead_notice(problem);
+    if (!is_watching_) return problem.to_error();
+  }
+  LoaderWatch::wait_for_loading();
+  const Guard guard(*this);
+  if (!guard) return Guard::problem().to_error();
+  objects_.while_locked(problem, [&](Problem &) { late_.adopt(0); });
+  return Done{};
+}
+
+bool Engine::lead_notice(Problem &problem) {
   const std::uintptr_t point = LoaderWatch::notice_point();
   const Object *linker = nullptr;
-  Problem problem;
   objects_.while_locked(problem, [&](Problem &) { linker = point != 0 ? objects_.at(point) : nullptr; });
   constexpr std::uintptr_t kAlignment = 16;  // of functions: the next one does not begin before
-  if (linker == nullptr || !linker->image.is_code(point) || point % kAlignment != 0)
-    return log(SHUNT_LOG_INFO,
-               "the dynamic linker does not tell of objects that it loads: they are looked for at each request");
+  if (linker == nullptr || !linker->image.is_code(point) || point % kAlignment != 0) {
+    problem.set(Code::entry_refused, "the dynamic linker has no function that it calls when it has loaded objects");
+    return false;
+  }
   EntryTarget target;
   target.object = linker->path;
   target.symbol = "_dl_debug_state";
@@ -621,27 +635,16 @@ void Engine::watch_loads() {
   target.function.after = kAlignment - body.size;
   PageVector<EntryStep> steps;
   EntryReport report;
-  const bool is_led =
-      steps.reserve(1) && entries_.prepare(target, notice_, problem) && entries_.write_trampolines(problem);
-  if (is_led) add_step(steps, notice_, reinterpret_cast<std::uintptr_t>(&LoaderWatch::notice), false);
-  if (!is_led || !entries_.commit({steps.data(), steps.size()}, kThreadWait, report, problem))
-    return log(SHUNT_LOG_INFO, "%s: objects that are loaded are looked for at each request", problem.message);
+  EntryId notice = 0;
+  if (!steps.reserve(1)) {
+    problem.set(Code::out_of_memory, "no memory to watch what is loaded");
+    return false;
+  }
+  if (!entries_.prepare(target, notice, problem) || !entries_.write_trampolines(problem)) return false;
+  add_step(steps, notice, reinterpret_cast<std::uintptr_t>(&LoaderWatch::notice), false);
+  if (!entries_.commit({steps.data(), steps.size()}, kThreadWait, report, problem)) return false;
   LoaderWatch::tell(on_load);
-  watch_ = Watch::on;
-}
-
-void Engine::stop_watching() {
-  if (watch_ == Watch::impossible) watch_ = Watch::off;
-  if (watch_ != Watch::on) return;
-  PageVector<EntryStep> steps;
-  EntryReport report;
-  Problem problem;
-  if (!steps.reserve(1)) return;
-  add_step(steps, notice_, 0, true);
-  if (!entries_.commit({steps.data(), steps.size()}, kThreadWait, report, problem))
-    return;  // it goes on, and finds nothing
-  LoaderWatch::tell(nullptr);
-  watch_ = Watch::off;
+  return true;
 }
 
 /// Code that was unloaded, or is another loading of the same object, has no entry of ours any more.

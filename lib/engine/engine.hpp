@@ -49,6 +49,9 @@ class Engine {
   /// The changes that stand, oldest first. `with_slots`: also which slots hold something else.
   Result<std::vector<StandingChange>> standing(bool with_slots);
 
+  /// From now on, and for the life of the process, objects that are loaded get the redirects that stand before the first of their
+  /// constructors runs; until then they get them when the engine is asked next. Waits for loads of other threads to end.
+  Result<Done> watch_loads();
   /// How objects that are loaded from now on get the redirects that stand.
   struct LaterObjects {
     bool are_watched = false;          // before their constructors; else when shunt is asked next
@@ -103,8 +106,7 @@ class Engine {
   std::size_t visit_conflicts(const Change &change, Problem &problem, Visit visit);
   void tell_left_open();
   void adopt_new();
-  void watch_loads();
-  void stop_watching();
+  bool lead_notice(Problem &problem);
   static void on_load();
   void settle();
 
@@ -120,8 +122,7 @@ class Engine {
   LateObjects late_{objects_, layers_, patches_};
   ObjectId adopted_below_ = 0;            // objects with a smaller id were looked at for all changes
   std::uint64_t adopted_generation_ = 0;  // of the object table
-  enum class Watch : std::uint8_t { off, on, impossible } watch_ = Watch::off;
-  EntryId notice_ = 0;  // of the dynamic linker's notice
+  bool is_watching_ = false;
   Entries entries_;
   ObjectCodes codes_;
   Interner entry_names_;          // symbols of entries_

@@ -2,7 +2,8 @@
 //
 // The dynamic linker calls a function that does nothing (r_debug's r_brk, link.h) for the sake of debuggers: before it adds or
 // removes objects, and when its list is right again. New objects are mapped then and not yet relocated, and their .dynamic, which
-// says where their initialization functions are, can still be written. The engine leads that function's entry to notice(). There
+// says where their initialization functions are, can still be written. The engine leads that function's entry to notice(), when it is asked
+// to (shunt_watch_loads()). There
 // the initialization of each new object is pointed at a function of ours. The first of them to be called tells the engine that all of
 // the new objects are ready, and each goes on with what its object wanted to be called. So nothing is wrapped: whoever
 // loads, and however, the caller of dlopen stays who it is.

@@ -103,6 +103,9 @@ Result<std::unique_ptr<Plan>> Patch::plan() const {
 
 Result<Done> Patch::apply() {
   if (change() != nullptr) return make_error(Code::wrong_state, "%s is applied already", name().c_str());
+  if (const auto watched = Engine::instance().watch_loads(); !watched)
+    log(SHUNT_LOG_INFO, "objects that are loaded later are redirected when shunt is asked next: %s",
+        watched.error().message.c_str());
   auto applied = Engine::instance().apply(requests_);
   if (!applied) {
     if (applied.error().code != Code::patch_matches_nothing) return applied.error();

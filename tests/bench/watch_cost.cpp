@@ -1,5 +1,5 @@
 // watch-cost: what it costs to load and unload a small library while redirects stand, since shunt looks at it then: dlopen() and dlclose()
-// of it without shunt, and with 1, 100 and 1,000 redirects, in turn. Prints the median and the best of all rounds, in microseconds, and
+// of it before anything is watched, and then with no, 1, 100 and 1,000 redirects, in turn. Prints the median and the best of all rounds, in microseconds, and
 // the ratio to those without. Time makes it never fail; a redirect that does not reach the library does.
 //
 //   watch-cost DIRECTORY [ROUNDS]     of the objects; 50 rounds take some seconds
@@ -64,6 +64,9 @@ int main(int argc, char **argv) {
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 50;
   for (const char *name : {"/watch_provider.so", "/watch_caller.so"})
     if (dlopen((folder + name).c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) fail(dlerror());
+  std::vector<double> unwatched;
+  for (int round = 0; round < rounds; ++round) unwatched.push_back(microseconds_of_a_load(small));
+  if (const auto watched = shunt::watch_loads(); !watched) fail(watched.error().message());
   std::vector<double> times[std::size(kStanding)];
   for (int round = 0; round < rounds; ++round) {
     for (std::size_t k = 0; k < std::size(kStanding); ++k) {
@@ -77,11 +80,12 @@ int main(int argc, char **argv) {
   }
   std::printf("dlopen and dlclose of a small library, us\n%-12s%10s%10s%10s%10s\n", "redirects", "median", "best",
               "ratio", "of best");
-  double median_without = 0, best_without = 0;
+  std::sort(unwatched.begin(), unwatched.end());
+  const double median_without = unwatched[unwatched.size() / 2], best_without = unwatched.front();
+  std::printf("%-12s%10.1f%10.1f%10.3f%10.3f\n", "no watch", median_without, best_without, 1.0, 1.0);
   for (std::size_t k = 0; k < std::size(kStanding); ++k) {
     std::sort(times[k].begin(), times[k].end());
     const double median = times[k][times[k].size() / 2], best = times[k].front();
-    if (k == 0) median_without = median, best_without = best;
     std::printf("%-12d%10.1f%10.1f%10.3f%10.3f\n", kStanding[k], median, best, median / median_without,
                 best / best_without);
   }

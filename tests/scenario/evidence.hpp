@@ -58,7 +58,7 @@ inline std::string mappings() {
   std::string text, line, range, protection, offset, device, inode;
   while (std::getline(maps, line)) {
     std::istringstream(line) >> range >> protection >> offset >> device >> inode;
-    // The first redirect watches the dynamic linker, which leaves a page of it a mapping of its own (lib/objects/loader_watch.hpp).
+    // The first patch watches the dynamic linker, which leaves a page of it a mapping of its own (lib/objects/loader_watch.hpp).
     const bool is_watch = line.find("/memfd:shunt-") != std::string::npos ||
                           (protection == "r-xp" && line.find("/ld-linux") != std::string::npos);
     if (inode != "0" && !is_watch) text += line + '\n';

@@ -132,7 +132,7 @@ std::uint64_t jump_address(const EntryPlan &plan, std::uint64_t function) {
 }  // namespace
 
 std::size_t Aarch64Code::size_of_return(const Bytes &code) {
-  constexpr std::uint32_t kReturn = 0xd65f03c0, kBtiC = 0xd503245f;  // ret x30; bti c
+  constexpr std::uint32_t kReturn = 0xd65f03c0;  // ret x30
   if (code.size >= 4 && word_at(code.data) == kReturn) return 4;
   return code.size >= 8 && word_at(code.data) == kBtiC && word_at(code.data + 4) == kReturn ? 8 : 0;
 }

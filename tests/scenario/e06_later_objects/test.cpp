@@ -61,6 +61,16 @@ shunt::Change redirect(const char *symbol, Call replacement, shunt::Options opti
   return std::move(*change);
 }
 
+TEST(LaterObjects, AreRedirectedAtTheNextRequestWhereNobodyWatches) {
+  auto change = redirect("e06_answer", &two);
+  const Plugin plugin("now");
+  EXPECT_EQ(e06_take_seen(), 1);
+  EXPECT_EQ(change.conflicts(), 0U);
+  EXPECT_EQ(plugin.call(), 2);
+  const auto watched = shunt::watch_loads();  // for the life of the process, so this test comes first
+  ASSERT_TRUE(watched) << watched.error().message();
+}
+
 TEST(LaterObjects, AreRedirectedBeforeTheirConstructors) {
   for (const int mode : {RTLD_NOW, RTLD_LAZY, RTLD_NOW | RTLD_GLOBAL, RTLD_LAZY | RTLD_DEEPBIND}) {
     for (const char *name : {"lazy", "now", "array", "init"}) {
