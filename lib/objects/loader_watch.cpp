@@ -32,7 +32,7 @@ constinit std::atomic<std::size_t> waiting_count = 0;
 // Loads are numbered from 1. All up to `relocated` are.
 constinit std::atomic<std::uint64_t> loads = 0, relocated = 0, last_silent = 0;
 constinit std::atomic<void (*)()> ready = nullptr;
-constinit std::size_t known = 0;  // objects that were there when the list was right the last time
+constinit std::atomic<std::size_t> known = 0;  // objects that were there when the list was right the last time
 
 const r_debug *debug() {
   static std::atomic<const r_debug *> found;
@@ -160,7 +160,7 @@ void await_new() {
   dl_iterate_phdr(
       [](dl_phdr_info *info, std::size_t, void *to) {
         State &at = *static_cast<State *>(to);
-        if (at.position++ < known) return 0;
+        if (at.position++ < known.load()) return 0;
         while (at.place < kMost && waiting[at.place].base.load() != 0) ++at.place;
         if (at.place == kMost) return 1;
         Waiting &one = waiting[at.place];
@@ -217,7 +217,7 @@ void LoaderWatch::notice() {
   if (ready.load() == nullptr || debug()->r_state != r_debug::RT_CONSISTENT) return;
   if (waiting_count.load() != 0) forget_gone();
   const std::size_t count = count_objects();
-  if (count > known) await_new();
+  if (count > known.load()) await_new();
   known = count;
 }
 
