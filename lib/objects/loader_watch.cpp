@@ -32,7 +32,8 @@ constinit std::atomic<std::size_t> waiting_count = 0;
 // Loads are numbered from 1. All up to `relocated` are.
 constinit std::atomic<std::uint64_t> loads = 0, relocated = 0, last_silent = 0;
 constinit std::atomic<void (*)()> ready = nullptr;
-constinit std::atomic<std::size_t> known = 0;  // objects that were there when the list was right the last time
+constinit std::atomic<std::size_t> known = 0;   // objects that were there when the list was right the last time
+constinit std::atomic<bool> is_adding = false;  // objects behind those are in the list, and not mapped as a whole
 
 const r_debug *debug() {
   static std::atomic<const r_debug *> found;
@@ -214,11 +215,15 @@ std::uintptr_t LoaderWatch::notice_point() {
 }
 
 void LoaderWatch::notice() {
-  if (ready.load() == nullptr || debug()->r_state != r_debug::RT_CONSISTENT) return;
+  if (ready.load() == nullptr) return;
+  const r_debug &list = *debug();
+  if (list.r_state == r_debug::RT_ADD) is_adding = true;  // the first of them comes into the list after this
+  if (list.r_state != r_debug::RT_CONSISTENT) return;
   if (waiting_count.load() != 0) forget_gone();
   const std::size_t count = count_objects();
   if (count > known.load()) await_new();
   known = count;
+  is_adding = false;
 }
 
 void LoaderWatch::tell(void (*to)()) {
@@ -226,7 +231,8 @@ void LoaderWatch::tell(void (*to)()) {
   ready = to;
 }
 
-LoaderWatch::Load LoaderWatch::load_of(std::uintptr_t base) {
+LoaderWatch::Load LoaderWatch::load_of(std::uintptr_t base, std::size_t position) {
+  if (is_adding.load() && position >= known.load()) return {0, true};
   for (const Waiting &one : std::span(waiting, waiting_end.load()))
     if (one.base.load() == base) return {one.load.load(), one.load.load() > relocated.load()};
   return {};

@@ -35,9 +35,9 @@ class LoaderWatch {
     std::uint64_t number = 0;  // from 1; 0: the object was initialized, or was never seen here
     bool is_going_on = false;  // it is mapped, but not known to be relocated
   };
-  /// Which load the object with this base belongs to, from when it is mapped to when its initialization begins. Any thread, with the
-  /// list of objects held.
-  static Load load_of(std::uintptr_t base);
+  /// Which load the object with this base belongs to, from when it is in the list to when its initialization begins; `position` is its
+  /// place in the list, from 0. Any thread, with the list of objects held.
+  static Load load_of(std::uintptr_t base, std::size_t position);
   /// There are such objects, and nothing will tell when they are ready. After wait_for_loading() they are.
   static bool has_silent();
   /// Waits until no other thread is loading objects. The caller must hold no lock that an application may wait for in a constructor.

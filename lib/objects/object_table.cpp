@@ -53,11 +53,12 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
   // A second walk inside the first one's callback: the lock is recursive, and the list cannot change between the two.
   raw_.clear();
   has_left_out_ = false;
+  listed_ = 0;
   if (counted && !raw_.reserve(std::min<std::size_t>(info.dlpi_adds - info.dlpi_subs, 4096))) return no_memory(problem);
   const int failed = dl_iterate_phdr(
       [](dl_phdr_info *one, std::size_t, void *argument) {
         auto &table = *static_cast<ObjectTable *>(argument);
-        const LoaderWatch::Load load = LoaderWatch::load_of(one->dlpi_addr);
+        const LoaderWatch::Load load = LoaderWatch::load_of(one->dlpi_addr, table.listed_++);
         table.has_left_out_ = table.has_left_out_ || load.is_going_on;
         if (load.is_going_on) return 0;
         const Raw raw = {one->dlpi_addr, one->dlpi_phdr, one->dlpi_phnum, one->dlpi_name, load.number};

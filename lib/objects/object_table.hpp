@@ -117,6 +117,7 @@ class ObjectTable {
   std::uint64_t adds_ = 0, subs_ = 0, generation_ = 0;
   ObjectId next_id_ = 1;
   std::size_t startup_count_ = 0;
+  std::size_t listed_ = 0;     // while the list is read: how many it had so far
   bool has_left_out_ = false;  // objects that are being loaded
 };
 
