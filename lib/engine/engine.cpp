@@ -374,7 +374,7 @@ void Engine::write(Change &change, std::uint64_t generation, const std::vector<L
   for (std::size_t k = 0; k < change.redirects.size(); ++k)
     if (change.redirects[k].is_active()) change.set_original(k, change.redirects[k].original);
   Writer writer(change, presence);
-  left_addresses_ = steps.size() > 0;
+  __atomic_store_n(&left_addresses_, steps.size() > 0, __ATOMIC_RELAXED);
   if (lead_others(writer, others, problem)) {
     for (const Layers::NewOriginal &one : others) one.layer.change->set_original(one.layer.redirect, one.original);
     const bool is_in = writer.put_in(problem);
@@ -512,7 +512,7 @@ void Engine::take_out(Change &change, const std::vector<Layers::NewOriginal> &ot
   steps.set_size(static_cast<std::size_t>(std::remove_if(steps.begin(), steps.end(), is_gone) - steps.begin()));
 
   Writer writer(change, presence);
-  left_addresses_ = steps.size() > 0;
+  __atomic_store_n(&left_addresses_, steps.size() > 0, __ATOMIC_RELAXED);
   std::size_t conflicts = 0;
   if (lead_others(writer, others, problem)) {
     const bool is_out = writer.take_out(conflicts, problem);
