@@ -53,7 +53,7 @@ TEST(entries, OneTransactionChangesSlotsAndEntries) {
   auto change = transaction->apply();
   ASSERT_TRUE(change) << change.error().message();
   EXPECT_EQ(change->entries(), 4U);
-  EXPECT_EQ(change->slots(), 1U);
+  EXPECT_EQ(change->slots(), static_cast<std::size_t>(plan_of("aside").slots()));
   for (int (*const call)(int) : {aside, call_one, call_two, call_three, call_hidden}) EXPECT_EQ(call(1), 1001);
   for (std::size_t k = 0; k < 4; ++k)
     EXPECT_EQ(reinterpret_cast<int (*)(int)>(change->original(k))(1), 1 + static_cast<int>(k));
