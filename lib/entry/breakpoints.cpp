@@ -200,11 +200,14 @@ void Breakpoints::lead(std::uintptr_t site, std::uintptr_t to) {
 
 std::uint64_t Breakpoints::hits() { return hit_count.load(std::memory_order_relaxed); }
 
-bool synchronise_cores() {
-  const auto barrier = [](int command) { return sys::call(SYS_membarrier, command, 0, 0) == 0; };
-  if (barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)) return true;
-  return barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE) &&
-         barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE);
-}
+namespace {
+
+void barrier(int command) { sys::call(SYS_membarrier, command, 0, 0); }
+
+}  // namespace
+
+void prepare_cores() { barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE); }
+
+void synchronise_cores() { barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE); }
 
 }  // namespace shunt::core

@@ -27,8 +27,11 @@ class Breakpoints {
   static std::uint64_t hits();
 };
 
-/// Every core of the process reads its instructions anew. Not everywhere allowed: then false. A page that was replaced is seen by
+/// Asks the kernel for what synchronise_cores() needs: once, and some milliseconds (it waits for every core of the machine), so not
+/// while breakpoints stand.
+void prepare_cores();
+/// Every core of the process reads its instructions anew, where that was prepared and is allowed. A page that was replaced is seen by
 /// every core without it, where instructions are cached by physical address (x86-64).
-bool synchronise_cores();
+void synchronise_cores();
 
 }  // namespace shunt::core

@@ -45,6 +45,7 @@ bool EntryChange::run(std::span<EntryStep> steps) {
   bool arms = false;
   for (const Move &move : moves_) arms = arms || move.arms;
   hits_before_ = Breakpoints::hits();
+  if (arms) prepare_cores();
   if (!write_free_stubs() || (arms && !set_breakpoints())) return false;
   if (!(!arms || ask_for_breakpoints()) || !write_targets()) {
     if (arms) take_breakpoints_back();
