@@ -48,14 +48,43 @@ bool Entries::prepare(const EntryTarget &target, EntryId &id, Problem &problem) 
     return false;
   }
   Entry entry;
-  if (!make(target, entry, problem)) return false;
+  if (!make(target, entry, id, problem)) return false;
   // The record before, of the same place but not the same function, is nobody's any more. Its trampoline stays.
   std::uintptr_t *const same = std::find(functions_.begin(), functions_.end(), entry.function);
   if (same != functions_.end()) *same = 0;
-  id = static_cast<EntryId>(entries_.size());
-  static_cast<void>(entries_.push_back(entry));
-  static_cast<void>(functions_.push_back(entry.function));
+  if (id == entries_.size()) {
+    static_cast<void>(entries_.push_back(entry));
+    static_cast<void>(functions_.push_back(entry.function));
+  } else {
+    entries_[id] = entry;
+    functions_[id] = entry.function;
+  }
   pending_.back().entry = id;
+  return true;
+}
+
+/// The record that it becomes: a free one that has room for what is kept of it, or one more.
+bool Entries::find_record(Entry &entry, EntryId &id) {
+  const std::uint32_t boundaries = entry.plan.instructions + 1;
+  const Entry *const free = std::find_if(entries_.begin(), entries_.end(), [&](const Entry &one) {
+    return one.is_free && one.originals_room >= entry.saved && one.boundaries_room >= boundaries;
+  });
+  id = static_cast<EntryId>(free - entries_.begin());
+  if (free != entries_.end()) {
+    entry.originals = free->originals;
+    entry.originals_room = free->originals_room;
+    entry.boundaries = free->boundaries;
+    entry.boundaries_room = free->boundaries_room;
+    return true;
+  }
+  entry.originals = static_cast<std::uint32_t>(originals_.size());
+  entry.boundaries = static_cast<std::uint32_t>(boundaries_.size());
+  entry.originals_room = entry.saved;
+  entry.boundaries_room = boundaries;
+  if (!originals_.reserve(originals_.size() + entry.saved) || !boundaries_.reserve(boundaries_.size() + boundaries))
+    return false;
+  originals_.set_size(originals_.size() + entry.saved);
+  boundaries_.set_size(boundaries_.size() + boundaries);
   return true;
 }
 
@@ -71,7 +100,7 @@ bool Entries::find(const EntryTarget &target, EntryId &id) const {
          std::memcmp(body.data, originals_.data() + entry.originals, entry.saved) == 0;
 }
 
-bool Entries::make(const EntryTarget &target, Entry &entry, Problem &problem) {
+bool Entries::make(const EntryTarget &target, Entry &entry, EntryId &id, Problem &problem) {
   const arch::Function &function = target.function;
   entry.plan = NativeCode::plan(function);
   entry.function = function.body.address;
@@ -84,10 +113,12 @@ bool Entries::make(const EntryTarget &target, Entry &entry, Problem &problem) {
     refuse(problem, Code::entry_refused, target, why);
     return false;
   }
-  if (!save(target, entry) || !Breakpoints::add(entry.site())) {
+  entry.saved = std::max(entry.plan.displaced, entry.plan.site + entry.plan.changed);
+  if (!find_record(entry, id) || !Breakpoints::add(entry.site())) {
     refuse(problem, Code::out_of_memory, target, "no memory to note its first bytes");
     return false;
   }
+  save(target, entry);
   const std::uint32_t size = round_up(entry.plan.trampoline_bytes);
   entry.trampoline_size = size + round_up(NativeCode::kStubBytes);
   entry.trampoline = near_.allocate(entry.function, NativeCode::kReach, entry.trampoline_size, problem);
@@ -99,14 +130,10 @@ bool Entries::make(const EntryTarget &target, Entry &entry, Problem &problem) {
 }
 
 /// Everything that a redirect changes, as it is now.
-bool Entries::save(const EntryTarget &target, Entry &entry) {
+void Entries::save(const EntryTarget &target, Entry &entry) {
   const arch::Bytes &body = target.function.body;
   const arch::EntryBytes changed = NativeCode::entry_bytes(entry.plan, entry.function, entry.function);
-  entry.originals = static_cast<std::uint32_t>(originals_.size());
-  entry.saved = std::max(entry.plan.displaced, entry.plan.site + entry.plan.changed);
-  if (!originals_.reserve(originals_.size() + entry.saved)) return false;
   std::memcpy(originals_.data() + entry.originals, body.data, entry.saved);
-  originals_.set_size(originals_.size() + entry.saved);
 
   entry.original_entry = {changed.entry.address, changed.entry.size, {}};
   std::memcpy(entry.original_entry.bytes, body.data + entry.plan.site, changed.entry.size);
@@ -115,16 +142,13 @@ bool Entries::save(const EntryTarget &target, Entry &entry) {
     std::memcpy(entry.original_padding.bytes, body.data - entry.plan.padding, changed.padding.size);
   entry.at_entry = entry.original_entry;
   entry.at_padding = entry.original_padding;
-  return true;
 }
 
 bool Entries::relocate(const EntryTarget &target, Entry &entry, Problem &problem) {
   const arch::EntryPlan &plan = entry.plan;
   const std::size_t before = pending_bytes_.size();
-  entry.boundaries = static_cast<std::uint32_t>(boundaries_.size());
   entry.boundary_count = plan.instructions + 1;
-  if (!pending_.reserve(pending_.size() + 1) || !pending_bytes_.reserve(before + plan.trampoline_bytes) ||
-      !boundaries_.reserve(boundaries_.size() + entry.boundary_count)) {
+  if (!pending_.reserve(pending_.size() + 1) || !pending_bytes_.reserve(before + plan.trampoline_bytes)) {
     refuse(problem, Code::out_of_memory, target, "no memory for its trampoline");
     return false;
   }
@@ -140,7 +164,6 @@ bool Entries::relocate(const EntryTarget &target, Entry &entry, Problem &problem
     return false;
   }
   pending_bytes_.set_size(before + entry.code_size);
-  boundaries_.set_size(boundaries_.size() + entry.boundary_count);
   static_cast<void>(pending_.push_back({0, static_cast<std::uint32_t>(before), entry.code_size}));
   if (plan.has_call && target.frame != nullptr) make_frame(*target.frame, entry);
   return true;
@@ -289,6 +312,8 @@ void Entries::forget(std::uintptr_t begin, std::uintptr_t end) {
     functions_[k] = 0;
     entry.target = 0;
     entry.padding_is_left = false;
+    entry.is_free = true;
+    if (entry.trampoline != 0) give_back(entry);
   }
 }
 

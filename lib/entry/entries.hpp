@@ -120,7 +120,8 @@ class Entries {
   /// Gives back the trampolines of functions that are not redirected, if no thread is in one of them or will return there.
   /// Nobody may call them any more. How many were given back; 0 and `obstacle` when a thread was in the way.
   std::size_t drop_idle(std::uint64_t wait_ns, Obstacle &obstacle);
-  /// The code in [begin, end) was unloaded: nothing of it is ever written again.
+  /// The code in [begin, end) was unloaded, so nobody is in a trampoline of it: nothing of it is ever written again, and its
+  /// trampolines are given back. No id of it may be used any more: it may become another function's.
   void forget(std::uintptr_t begin, std::uintptr_t end);
 
   [[nodiscard]] std::size_t trampoline_blocks() const { return near_.blocks(); }
@@ -136,8 +137,9 @@ class Entries {
   };
 
   bool find(const EntryTarget &target, EntryId &id) const;
-  bool make(const EntryTarget &target, Entry &entry, Problem &problem);
-  bool save(const EntryTarget &target, Entry &entry);
+  bool make(const EntryTarget &target, Entry &entry, EntryId &id, Problem &problem);
+  bool find_record(Entry &entry, EntryId &id);
+  void save(const EntryTarget &target, Entry &entry);
   bool relocate(const EntryTarget &target, Entry &entry, Problem &problem);
   void make_frame(const CallFrame &frame, Entry &entry);
   void give_back(Entry &entry);

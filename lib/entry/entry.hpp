@@ -27,6 +27,8 @@ struct Entry {
 
   std::uint32_t originals = 0, saved = 0;            // the function's first bytes, as they were, in Entries::originals_
   std::uint32_t boundaries = 0, boundary_count = 0;  // in Entries::boundaries_
+  std::uint32_t originals_room = 0, boundaries_room = 0;
+  bool is_free = false;  // the record is nobody's, and may become another function's
   arch::CodeBytes original_padding;
   arch::CodeBytes original_entry;
 

@@ -232,6 +232,36 @@ TEST_F(EntryTest, KeepsTheTrampolineForTheNextTime) {
   EXPECT_EQ(call(function), 1);
 }
 
+/// A plugin that is loaded, redirected and unloaded again and again takes no more than once. (Without is_free a record more each time;
+/// without give_back() in forget() a trampoline more.)
+TEST_F(EntryTest, ForgetsWithoutATrace) {
+  const std::uintptr_t stays = pages_.put(0x400, framed(1));
+  Redirected standing(entries_, target_of(stays, 15));
+  ASSERT_TRUE(standing.lead(new_function_));
+  EntryId id = 0;
+  for (int k = 0; k < 3000; ++k) {
+    const std::uintptr_t function = pages_.put(0x100, framed(1));
+    Problem problem;
+    const EntryTarget target = target_of(function, 15);
+    ASSERT_TRUE(entries_.prepare(target, id, problem) && entries_.write_trampolines(problem)) << problem.message;
+    EXPECT_EQ(id, 1U);
+    if (k % 3 != 0) {
+      EntryStep step = {id, new_function_};
+      EntryReport report;
+      ASSERT_TRUE(entries_.commit({&step, 1}, kPatient, report, problem)) << problem.message;
+      EXPECT_EQ(call(function), 2);
+      step.target = 0;
+      if (k % 3 == 1) {
+        ASSERT_TRUE(entries_.commit({&step, 1}, kPatient, report, problem)) << problem.message;
+      }
+    }
+    entries_.forget(function, function + 15);
+  }
+  EXPECT_EQ(entries_.trampoline_blocks(), 1U);
+  EXPECT_EQ(call(stays), 2);
+  ASSERT_TRUE(standing.lead(0));
+}
+
 TEST_F(EntryTest, RefusesWhatCannotBecomeAJump) {
   const std::uintptr_t function = pages_.put(0x100, {0xc3, 0x55, 0xc3});
   EntryId id = 0;
