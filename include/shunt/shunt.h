@@ -103,13 +103,15 @@ SHUNT_API void shunt_set_log(shunt_log_sink sink, void *user, shunt_log_level le
 /* By which way the calls of a function are redirected.
  *
  * SHUNT_REACH_AUTO   its slots; and its ENTRY as well, the first instructions of the function, where code of the object that
- *                    defines it calls it directly or that cannot be excluded, or where nobody calls it through a slot. An entry
- *                    that cannot be redirected is left, and the coverage says why; without a slot that is an error.
+ *                    defines it calls it directly, has a pointer to it, or that cannot be excluded, or where nobody calls it
+ *                    through a slot. An entry that cannot be redirected is left, and the coverage says why; without a slot
+ *                    that is an error.
  * SHUNT_REACH_SLOTS  only slots. Code is not touched.
  * SHUNT_REACH_ENTRY  only the entry: no slot is written, imports reach the function through it. That it cannot be is an error.
  *
- * Whether code calls a function directly is asked of the bytes of the provider's code, once for each object: so rather too often
- * than too seldom. Not seen are pointers to a function that its own object makes (a table, a callback that it hands out).
+ * Whether code calls a function directly or takes its address is asked of the bytes of the provider's code, once for each object: so
+ * rather too often than too seldom. Its initialised data are looked through for the address. Not seen are pointers that
+ * others hold (what dlsym answered, what was handed to a library), or that the provider put into memory it asked for.
  *
  * A redirect for some calls only (callers, not_callers, caller_at, version) never uses an entry, since every call comes to an
  * entry; asking for one is SHUNT_E_invalid_argument. A patch's own calls of what it replaces reach the originals in any case.

@@ -3,8 +3,8 @@
 // A function written in assembler can be jumped into by its neighbours, and the cold part of a compiled one lies somewhere else.
 // Before the first bytes of a function change, all of that must be known. One bit for each byte of code holds it. The ISA's
 // find_jumps() sets too many bits rather than too few: it does not need to know where instructions begin. The targets of the
-// shortest jumps are noted apart, since most of what looks like one is none: they say whether somebody may call a function, not
-// that its first bytes cannot change.
+// shortest jumps are noted apart, since most of what looks like one is none, and so are addresses that code takes: they say whether
+// somebody may call a function, not that its first bytes cannot change.
 #pragma once
 
 #include "arch/code.hpp"
@@ -18,16 +18,16 @@ class JumpTargets {
   template <class Isa>
   [[nodiscard]] bool find(const Bytes &text) {
     const std::size_t words = (text.size + 63) / 64;
-    if (!bits_.assign_zero(words) || !short_bits_.assign_zero(words)) return false;
+    if (!bits_.assign_zero(words) || !other_bits_.assign_zero(words)) return false;
     text_ = text;
     Isa::find_jumps(text, [this](std::uint64_t, std::uint64_t to) { set(bits_, to); });
-    Isa::find_short_jumps(text, [this](std::uint64_t, std::uint64_t to) { set(short_bits_, to); });
+    Isa::find_other_uses(text, [this](std::uint64_t to) { set(other_bits_, to); });
     return true;
   }
 
-  /// Whether any code of the object may jump to or call `address`, where a function begins: two bits are looked at.
+  /// Whether any code of the object may jump to `address`, call it or keep it, where a function begins: two bits are looked at.
   [[nodiscard]] bool leads_to(std::uint64_t address) const {
-    return text_.contains(address, 1) && (is_set(bits_, address) || is_set(short_bits_, address));
+    return text_.contains(address, 1) && (is_set(bits_, address) || is_set(other_bits_, address));
   }
 
   /// Whether code outside [own, own + own_size) jumps to one of [begin, end); `to` is one such target then.
@@ -62,7 +62,7 @@ class JumpTargets {
 
   Bytes text_;
   PageVector<std::uint64_t> bits_;
-  PageVector<std::uint64_t> short_bits_;  // the targets of the shortest jumps
+  PageVector<std::uint64_t> other_bits_;  // the targets of the shortest jumps, and addresses that are taken
 };
 
 }  // namespace shunt::core::arch

@@ -38,7 +38,8 @@ class FileFunctions {
   /// The end of a sentence; "" for one that can be looked at.
   [[nodiscard]] const std::string &unreadable() const { return unreadable_; }
   [[nodiscard]] std::vector<core::FunctionName> named(const std::string &name) const;
-  /// Code of the file calls it directly, or seems to. False when that cannot be told.
+  /// Code of the file calls it directly or takes its address, or seems to. False when that cannot be told, and for an address that data
+  /// hold: the dynamic linker puts most of those there.
   [[nodiscard]] bool is_called_inside(std::uintptr_t function);
   /// Plans the entry; names in `also` are accepted as further names of it. `is_chosen`: it can be redirected; else `why` says
   /// why not.

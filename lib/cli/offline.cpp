@@ -114,7 +114,7 @@ class Look {
     } else if (entry.is_chosen) {
       entry.why = options_.reach == "entry"  ? "that was asked for"
                   : function.callers.empty() ? "nobody calls it through a slot"
-                                             : function.provider + " calls it directly";
+                                             : function.provider + " calls it directly or takes its address";
     }
     entry.is_chosen = entry.is_chosen && is_needed && !is_for_some;
   }

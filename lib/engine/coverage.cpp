@@ -79,6 +79,7 @@ void describe_entry(std::string &text, const PlannedRedirect &redirect, const Pl
       text += why + "\n";
       return;
     case EntryWhy::inner_call:
+    case EntryWhy::kept_address:
     case EntryWhy::no_slot:
     case EntryWhy::entry_asked:
       append(text, "  entry: jump at %#lx (%s), since ", redirect.function + entry->plan.site,
@@ -121,13 +122,16 @@ std::string Plan::entry_why(std::size_t k) const {
     case EntryWhy::slots_asked:
       return "";
     case EntryWhy::no_inner_call:
-      return std::string("nothing in ") + redirect.provider + " calls it itself; copies inlined there are not seen";
+      return std::string("nothing in ") + redirect.provider +
+             " calls it itself, or keeps its address; copies inlined there are not seen";
     case EntryWhy::for_some:
       return "an entry is not for some of the calls only";
     case EntryWhy::refused:
       return entries[redirect.entry].why_not;
     case EntryWhy::inner_call:
-      return std::string(redirect.provider) + " calls it directly";
+      return std::string(redirect.provider) + " calls it directly or takes its address";
+    case EntryWhy::kept_address:
+      return std::string(redirect.provider) + " keeps its address among its data";
     case EntryWhy::no_slot:
       return "nobody calls it through a slot";
     case EntryWhy::entry_asked:

@@ -45,10 +45,11 @@ void EntryPlanner::decide(std::uint32_t k, Problem &problem) {
     return;
   }
   if (asked.reach == Reach::automatic && redirect.slots > 0) {
-    if (is_called_inside(k, problem))
-      plan_entry(k, EntryWhy::inner_call, problem);
+    const EntryWhy why = inner_use(k, problem);
+    if (why != EntryWhy::no_inner_call)
+      plan_entry(k, why, problem);
     else
-      redirect.entry_why = EntryWhy::no_inner_call;
+      redirect.entry_why = why;
     return;
   }
   if (redirect.function == 0) find_function(k, problem);
@@ -58,18 +59,22 @@ void EntryPlanner::decide(std::uint32_t k, Problem &problem) {
 
 // ---- the choice
 
-/// Or cannot be told not to be.
-bool EntryPlanner::is_called_inside(std::uint32_t k, Problem &problem) {
+/// Whether its provider calls it without a slot, or could: it may call what it keeps the address of.
+EntryWhy EntryPlanner::inner_use(std::uint32_t k, Problem &problem) {
   const PlannedRedirect &redirect = plan_.redirects[k];
-  if (*redirect.provider == '\0') return false;  // code outside every object
+  if (*redirect.provider == '\0') return EntryWhy::no_inner_call;  // code outside every object
   KnownCode *const code = reader_.code_at(redirect.function, problem);
-  if (code == nullptr || code->untouchable != nullptr) return true;  // plan_entry() says why not
-  const arch::Bytes *const text = code->code.text_at(redirect.function);
-  if (!code->code.has_jumps(*text) && !reader_.can_read(*code)) return true;
-  const arch::JumpTargets *const jumps = code->code.jumps(*text);
-  if (jumps != nullptr) return jumps->leads_to(redirect.function);
-  problem.set(Code::out_of_memory, "no memory for the jumps in %s", code->path);
-  return false;
+  // plan_entry() says why not.
+  if (code == nullptr || code->untouchable != nullptr || !reader_.can_read(*code)) return EntryWhy::inner_call;
+  const arch::JumpTargets *const jumps = code->code.jumps(*code->code.text_at(redirect.function));
+  if (jumps == nullptr) {
+    problem.set(Code::out_of_memory, "no memory for the jumps in %s", code->path);
+    return EntryWhy::no_inner_call;
+  }
+  if (jumps->leads_to(redirect.function)) return EntryWhy::inner_call;
+  const bool is_kept =
+      code->code.keeps(redirect.function, [&](std::uintptr_t place) { return plan_.list.at(place) != nullptr; });
+  return is_kept ? EntryWhy::kept_address : EntryWhy::no_inner_call;
 }
 
 void EntryPlanner::plan_entry(std::uint32_t k, EntryWhy why, Problem &problem) {

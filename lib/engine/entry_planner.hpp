@@ -48,7 +48,7 @@ class EntryPlanner {
   static constexpr std::size_t kCandidatesShown = 8;
 
   void decide(std::uint32_t k, Problem &problem);
-  bool is_called_inside(std::uint32_t k, Problem &problem);
+  EntryWhy inner_use(std::uint32_t k, Problem &problem);
   void plan_entry(std::uint32_t k, EntryWhy why, Problem &problem);
   std::string why_not(std::uint32_t k, PlannedEntry &entry, Problem &problem);
   std::string why_not_its_names(std::uint32_t k, KnownCode &code, PlannedEntry &entry) const;

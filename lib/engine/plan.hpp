@@ -38,7 +38,8 @@ enum class EntryWhy : std::uint8_t {
   no_inner_call,  // not: nothing in its provider calls it itself, as far as can be seen
   for_some,       // not: the redirect is for some calls only
   refused,        // not: it cannot be; PlannedEntry says why
-  inner_call,     // code of its provider calls it directly, or seems to
+  inner_call,     // code of its provider calls it directly or takes its address, or seems to
+  kept_address,   // data of its provider hold its address
   no_slot,        // nobody calls it through a slot
   entry_asked,    // reach=entry
 };

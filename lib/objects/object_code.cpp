@@ -17,7 +17,7 @@ ObjectCode::ObjectCode(const Image &image) : low_(image.low()), high_(image.high
     if ((header.p_flags & PF_X) != 0) {
       if (text_count_ < kMaximumTexts) texts_[text_count_++] = bytes;
     } else if (data_count_ < kMaximumData) {
-      data_[data_count_++] = bytes;
+      data_[data_count_++] = {address, bytes.data, header.p_filesz};
     }
   }
   for (const std::span<const arch::Bytes> segments : {data(), texts()})

@@ -28,7 +28,7 @@ class ObjectCode {
   [[nodiscard]] std::span<const arch::Bytes> texts() const { return {texts_.data(), text_count_}; }
   /// The segment of code that holds `size` bytes at `address`, or NULL.
   [[nodiscard]] const arch::Bytes *text_at(std::uintptr_t address, std::size_t size = 1) const;
-  /// The readable segments that are no code.
+  /// The readable segments that are no code, as far as the file fills them.
   [[nodiscard]] std::span<const arch::Bytes> data() const { return {data_.data(), data_count_}; }
   /// What .eh_frame says of the function that holds `address`.
   bool frame_at(std::uintptr_t address, CallFrame &frame) const { return frames_.find(address, frame); }
@@ -37,8 +37,19 @@ class ObjectCode {
   /// The targets of the direct jumps and calls in `text`, one of texts(). Found at the first call, which reads all of the code and
   /// takes a quarter of its size in pages; NULL when there is no memory.
   [[nodiscard]] const arch::JumpTargets *jumps(const arch::Bytes &text);
-  /// They have been found: asking for them reads nothing.
-  [[nodiscard]] bool has_jumps(const arch::Bytes &text) const { return jumps_[position_of(text)] != nullptr; }
+  /// Whether an aligned word of data() holds `address`, and `is_slot(place)` is not true of it. Of a loaded object: in a file
+  /// most such words are filled in by the dynamic linker. Symbol tables, which name functions and call none, are passed over.
+  template <class IsSlot>
+  [[nodiscard]] bool keeps(std::uintptr_t address, IsSlot is_slot) const {
+    for (const arch::Bytes &one : data()) {
+      if (one.address == low_) continue;  // headers and tables
+      for (std::size_t at = -one.address % sizeof address; at + sizeof address <= one.size; at += sizeof address) {
+        const auto *const word = reinterpret_cast<const std::uintptr_t *>(one.data + at);
+        if (__atomic_load_n(word, __ATOMIC_RELAXED) == address && !is_slot(one.address + at)) return true;
+      }
+    }
+    return false;
+  }
 
  private:
   // Linkers write one segment of code, and up to four others. What is beyond is not looked at, and cannot be redirected.

@@ -283,10 +283,12 @@ TEST_F(EntryPlanX86_64, JumpsFromOtherFunctionsAreFound) {
   EXPECT_EQ(refusal(), std::pair(Refusal::jumped_into, 1U));
 }
 
-/// Whether anybody calls a function: with every kind of jump, also the shortest, that lead to where it begins; wherever it begins.
+/// Whether anybody calls a function, or may: with every kind of jump, also the shortest, that lead to where it begins, and code that takes
+/// its address; wherever it begins.
 TEST_F(EntryPlanX86_64, WhatIsCalledDirectlyIsKnown) {
   for (const std::uint32_t begin : {48U, 53U}) {
-    for (const char *const jump : {"e8 00 00 00 00", "e9 00 00 00 00", "0f 84 00 00 00 00", "eb 00", "75 00", ""}) {
+    for (const char *const jump : {"e8 00 00 00 00", "e9 00 00 00 00", "0f 84 00 00 00 00", "eb 00", "75 00",
+                                   "48 8d 3d 00 00 00 00", "4c 8d 05 00 00 00 00", ""}) {
       Byte text(160, 0x90);
       const Byte bytes = hex(jump);
       std::copy(bytes.begin(), bytes.end(), text.begin() + 100);

@@ -44,9 +44,10 @@ struct Aarch64Code {
     }
   }
 
-  /// All jumps are as long as an instruction: find_jumps() has them.
+  /// All jumps are as long as an instruction: find_jumps() has them. An address is taken by two instructions, adrp and add, which need
+  /// not be neighbours: such uses are not seen.
   template <class Found>
-  static void find_short_jumps(const Bytes &, Found) {}
+  static void find_other_uses(const Bytes &, Found) {}
 };
 
 }  // namespace shunt::core::arch

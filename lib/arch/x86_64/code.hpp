@@ -52,8 +52,8 @@ struct X86_64Code {
     x86_64::find_jumps(text, found);
   }
   template <class Found>
-  static void find_short_jumps(const Bytes &text, Found found) {
-    x86_64::find_short_jumps(text, found);
+  static void find_other_uses(const Bytes &text, Found found) {
+    x86_64::find_other_uses(text, found);
   }
 };
 

@@ -2,7 +2,7 @@
 // begins. No decoder: a byte that only looks like one names a target in the same object about once in a thousand times, and too
 // many is on the safe side. Jumps with 8 bits are left out, since every other byte looks like one: they lead no further than 128
 // bytes, and what compilers write has them to the middle of a function only inside that function. To its beginning it has them
-// from others as well (a call at the end of one, of a function that lies beside it): find_short_jumps().
+// from others as well (a call at the end of one, of a function that lies beside it): find_other_uses().
 #pragma once
 
 #include <cstring>
@@ -27,15 +27,28 @@ void find_jumps(const Bytes &text, Found found) {
   }
 }
 
-/// The same for jumps with 8 bits: nearly all of what is found is none.
+/// The targets of jumps with 8 bits, nearly all of which are none; and addresses that code takes: lea relative to rip, and any four
+/// bytes that are the number of an address, where addresses are so small (a program that is not position independent).
 template <class Found>
-void find_short_jumps(const Bytes &text, Found found) {
+void find_other_uses(const Bytes &text, Found found) {
+  const bool has_small_addresses = text.address + text.size <= UINT32_MAX;
   for (std::size_t at = 0; at + 2 <= text.size; ++at) {
     const std::uint8_t byte = text.data[at];
-    if (byte != 0xeb && (byte & 0xf0) != 0x70) continue;
-    std::int8_t displacement;
-    std::memcpy(&displacement, text.data + at + 1, sizeof displacement);
-    found(text.address + at, text.address + at + 2 + static_cast<std::uint64_t>(std::int64_t{displacement}));
+    if (byte == 0xeb || (byte & 0xf0) == 0x70) {
+      std::int8_t displacement;
+      std::memcpy(&displacement, text.data + at + 1, sizeof displacement);
+      found(text.address + at + 2 + static_cast<std::uint64_t>(std::int64_t{displacement}));
+    }
+    if (byte == 0x8d && (text.data[at + 1] & 0xc7) == 0x05 && at + 6 <= text.size) {
+      std::int32_t displacement;
+      std::memcpy(&displacement, text.data + at + 2, sizeof displacement);
+      found(text.address + at + 6 + static_cast<std::uint64_t>(std::int64_t{displacement}));
+    }
+    if (has_small_addresses && at + 4 <= text.size) {
+      std::uint32_t number;
+      std::memcpy(&number, text.data + at, sizeof number);
+      found(number);
+    }
   }
 }
 

@@ -1,8 +1,8 @@
 // By which way a function is redirected, and what the plan says of it: each kind of inner call, by name and address, forced and
 // automatic; filters, aliases, what is refused.
 //
-// Shown to fail: EntryPlanner::is_called_inside() that is always false (an inner call is not reached), or always true (aside() gets an
-// entry); without is_for_some() in decide() a filter reaches everybody; without `strangers` in why_not_its_names() an alias is
+// Shown to fail: EntryPlanner::inner_use() that is always no_inner_call (an inner call is not reached), or always inner_call (aside() gets
+// an entry), or does not ask keeps() (the table is not reached); without the addresses in find_other_uses() taken() is not; without is_for_some() in decide() a filter reaches everybody; without `strangers` in why_not_its_names() an alias is
 // redirected unasked; with Reach::entry not heeded in Planner::classify() slots are written; with find_static() taking the
 // first it finds, the twins are confused.
 #include "support.hpp"
@@ -49,6 +49,27 @@ TEST(entries, AutomaticTakesBothWhereItIsCalledInside) {
   }
   EXPECT_EQ(call_inner(1), 1);
   expect_as(before);
+}
+
+TEST(entries, AutomaticTakesBothWhereItsProviderHasAPointerToIt) {
+  struct {
+    const char *name;
+    int (*call)(int), (*from_outside)(int);
+    const char *why;
+  } const cases[] = {{"taken", call_taken, taken, "takes its address"}, {"kept", call_kept, kept, "keeps its address"}};
+  for (const auto &one : cases) {
+    SCOPED_TRACE(one.name);
+    {
+      const shunt::Plan plan = plan_of(one.name);
+      EXPECT_EQ(plan.entry(0).chosen, 1);
+      EXPECT_TRUE(says(plan.entry(0).why, one.why)) << plan.entry(0).why;
+      const auto change = plan.commit();
+      ASSERT_TRUE(change) << change.error().message();
+      EXPECT_EQ(one.call(1), 1001);
+      EXPECT_EQ(one.from_outside(1), 1001);
+    }
+    EXPECT_EQ(one.call(1), 1);
+  }
 }
 
 TEST(entries, OnlySlotsIsWhatItWas) {

@@ -14,6 +14,12 @@ int call_unnoticed(int x) { return unnoticed(x) + 0; }
 AS_IT_IS int first_name(int x) { return x; }
 int second_name(int x) __attribute__((alias("first_name")));
 int call_first_name(int x) { return first_name(x) + 0; }
+AS_IT_IS int taken(int x) { return x; }
+AS_IT_IS static int through(int x, int (*function)(int)) { return function(x); }
+int call_taken(int x) { return through(x, taken) + 0; }
+AS_IT_IS int kept(int x) { return x; }
+int (*const volatile table_of_kept[])(int) = {kept};
+int call_kept(int x) { return table_of_kept[0](x) + 0; }
 AS_IT_IS int one(int x) { return x + 1; }
 AS_IT_IS int two(int x) {
   __asm__ volatile("nop; nop; nop; nop");

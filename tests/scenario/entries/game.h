@@ -11,6 +11,10 @@ int call_inner(int x);
 int call_hidden(int x); /* static int hidden(int) */
 int call_concealed(int x); /* of hidden visibility */
 int call_unnoticed(int x); /* exported, and nobody outside calls it: static linking would do */
+int taken(int x); /* call_taken() hands its address to what calls it */
+int call_taken(int x);
+int kept(int x); /* call_kept() finds it in a table */
+int call_kept(int x);
 int first_name(int x); /* the same code as second_name() */
 int second_name(int x);
 int call_first_name(int x);
