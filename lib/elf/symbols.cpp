@@ -177,6 +177,19 @@ const Elf64_Sym *find_definition_at(const Image &image, const SymbolName &name, 
   return found;
 }
 
+std::size_t find_definitions(const Image &image, const SymbolName &name, std::span<const Elf64_Sym *> found) {
+  std::size_t count = 0;
+  for_each_candidate(image, name, [&](std::uint32_t index) {
+    const Elf64_Sym &symbol = image.symbol(index);
+    const auto is_same = [&](const Elf64_Sym *other) {
+      return image.symbol_address(*other) == image.symbol_address(symbol);
+    };
+    if (is_offered(symbol) && std::none_of(found.begin(), found.begin() + count, is_same)) found[count++] = &symbol;
+    return count == found.size();
+  });
+  return count;
+}
+
 std::uintptr_t canonical_plt_address(const Image &image, const SymbolName &name) {
   std::uintptr_t address = 0;
   for_each_candidate(image, name, [&](std::uint32_t index) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "elf/image.hpp"
 
@@ -33,6 +34,9 @@ const Elf64_Sym *find_definition(const Image &image, const SymbolName &name, con
 /// A definition of `name` at `address` in this object, whatever its version; or, when `address` is 0, any. NULL when there
 /// is none.
 const Elf64_Sym *find_definition_at(const Image &image, const SymbolName &name, std::uintptr_t address);
+
+/// The first definitions of `name` in this object that lie at different addresses; how many. Several versions may be several functions.
+std::size_t find_definitions(const Image &image, const SymbolName &name, std::span<const Elf64_Sym *> found);
 
 /// Where a non-PIE executable gives an imported function its canonical address (the PLT entry that `&function` is equal to
 /// in the whole process): that address, or 0.

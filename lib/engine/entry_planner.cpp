@@ -30,6 +30,14 @@ std::string joined(const std::vector<std::string> &names) {
   return text;
 }
 
+/// Where shunt is linked statically, its own functions lie among the program's.
+bool is_in_shunt(const KnownCode &code, const std::vector<std::string> &names) {
+  return code.code.text_at(reinterpret_cast<std::uintptr_t>(&is_in_shunt)) != nullptr &&
+         std::any_of(names.begin(), names.end(), [](const std::string &name) {
+           return name.starts_with("shunt_") || name.find("5shunt4core") != std::string::npos;
+         });
+}
+
 }  // namespace
 
 void EntryPlanner::run(Problem &problem) {
@@ -148,6 +156,7 @@ std::string EntryPlanner::why_not_its_names(std::uint32_t k, KnownCode &code, Pl
     if (!is_own && !is_accepted(k, name)) strangers.push_back(name);
     entry.names.push_back(std::move(name));
   }
+  if (is_in_shunt(code, entry.names)) return "belongs to shunt itself, which is linked into its object";
   if (is_address && strangers.size() <= 1) return "";
   if (!has_name && !is_address)
     return "is what an IFUNC chose: which other functions lead to the same code cannot be told";
@@ -213,10 +222,13 @@ bool EntryPlanner::find_exported(std::uint32_t k, std::vector<Candidate> &found,
     for (const Object &object : objects_.in_load_order()) {
       if (!object.is_readable || object.is_own || object.is_vdso || is_patch(patches_, object)) continue;
       if (!asked.provider.empty() && !object.matches(asked.provider.c_str())) continue;
-      const Elf64_Sym *symbol = find_definition_at(object.image, asked.name, 0);
-      if (symbol == nullptr || !is_function_type(*symbol)) continue;
-      const std::uintptr_t function = object.image.symbol_address(*symbol);
-      if (object.image.is_code(function) && count < kCandidatesShown) some[count++] = {function, object.path};
+      const Elf64_Sym *symbols[kCandidatesShown];
+      const std::size_t versions = find_definitions(object.image, asked.name, symbols);
+      for (const Elf64_Sym *const symbol : std::span(symbols, versions)) {
+        const std::uintptr_t function = object.image.symbol_address(*symbol);
+        if (is_function_type(*symbol) && object.image.is_code(function) && count < kCandidatesShown)
+          some[count++] = {function, object.path};
+      }
     }
   });
   for (const Found &one : std::span(some, count)) found.push_back({one.function, one.path, asked.symbol});

@@ -94,6 +94,16 @@ TEST_P(Versions, AnUnknownVersionMatchesNothing) {
   EXPECT_EQ(refused.error().code(), shunt::Code::no_provider) << refused.error().message();
 }
 
+/// Nobody calls either. (Without find_definitions() one of them was taken.)
+TEST(versions, TwoVersionsAreTwoEntries) {
+  void *const provider = dlopen("libe04_provider.so", RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(provider, nullptr) << dlerror();
+  const auto refused = shunt::redirect("e04_function", &original_and_100, {.reach = shunt::Reach::entry});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), shunt::Code::several_functions) << refused.error().message();
+  dlclose(provider);
+}
+
 INSTANTIATE_TEST_SUITE_P(Callers, Versions, testing::Bool(),
                          [](const auto &is_bound) { return is_bound.param ? "bound" : "not_yet_bound"; });
 

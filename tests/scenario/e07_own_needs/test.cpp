@@ -141,6 +141,14 @@ void *malloc_that_calls_shunt(std::size_t size) {
   return counted_malloc(size);
 }
 
+/// By its name, or not found at all where it is not the program's. (Without is_in_shunt() the program's is redirected.)
+TEST_F(e07_own_needs, ItsOwnFunctionsHaveNoEntry) {
+  const auto refused =
+      shunt::redirect("shunt_version", +[]() -> const char * { return "another"; }, {.reach = shunt::Reach::entry});
+  EXPECT_FALSE(refused);
+  EXPECT_STRNE(shunt_version(), "another");
+}
+
 TEST_F(e07_own_needs, AReplacementThatCallsShuntIsToldBusyWhenShuntRanIntoIt) {
 #ifdef __SANITIZE_ADDRESS__
   GTEST_SKIP() << "shunt does not run into a malloc where operator new is AddressSanitizer's";
