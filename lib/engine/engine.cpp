@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "engine/entry_planner.hpp"
 #include "engine/writer.hpp"
+#include "objects/list_lock.hpp"
 #include "objects/loader_watch.hpp"
 
 namespace shunt::core {
@@ -25,12 +26,22 @@ Engine &Engine::instance() {
 /// The log is asked for while the engine is held, so its lock is taken after: handlers before a fork run in reverse order.
 Engine::Engine() {
   hold_log_at_fork();
-  pthread_atfork([] { instance().mutex_.before_fork(); }, [] { instance().mutex_.after_fork_in_parent(); },
-                 [] {
-                   instance().mutex_.after_fork_in_child();
-                   Question::after_fork_in_child();
-                   LoaderWatch::after_fork_in_child();
-                 });
+  ListLock::find();
+  pthread_atfork(
+      [] {
+        instance().mutex_.before_fork();
+        ListLock::before_fork();
+      },
+      [] {
+        ListLock::after_fork_in_parent();
+        instance().mutex_.after_fork_in_parent();
+      },
+      [] {
+        ListLock::after_fork_in_child();
+        instance().mutex_.after_fork_in_child();
+        Question::after_fork_in_child();
+        LoaderWatch::after_fork_in_child();
+      });
 }
 
 Problem Engine::Guard::problem() {
@@ -491,7 +502,6 @@ struct SlotsAbove {
     one.change->has_late = one.change->has_late || one.is_late;
   }
   layers_.remove(change);
-  late_.forget(change);
   change.is_applied = false;
   log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
       "reverted %zu redirects, %zu slots%s; %zu were changed by others and left alone", change.redirects.size(),
@@ -579,9 +589,10 @@ Engine &Engine::Guard::free_of_loads(Engine &engine) {
 
 /// Only inside while_locked().
 void Engine::adopt_new() {
-  if (layers_.changes().empty() || adopted_generation_ == objects_.generation()) return;
-  adopted_generation_ = objects_.generation();
+  if (adopted_generation_ == objects_.generation()) return;
   late_.drop_gone();
+  if (layers_.changes().empty()) return;
+  adopted_generation_ = objects_.generation();
   late_.adopt(adopted_below_);
   adopted_below_ = objects_.next_id();
 }

@@ -10,18 +10,10 @@ namespace shunt::core {
 
 LateObjects::News LateObjects::news() { return std::exchange(news_, {}); }
 
-void LateObjects::forget(const Change &change) {
-  Added *const end =
-      std::remove_if(added_.begin(), added_.end(), [&](const Added &one) { return one.change == &change; });
-  added_.set_size(static_cast<std::size_t>(end - added_.begin()));
-}
-
 void LateObjects::adopt(ObjectId from) {
   if (layers_.changes().empty()) return;
-  const std::span<Object> all = objects_.in_load_order();
-  // New ones come at the end of the list.
-  for (std::size_t k = all.size(); k-- > 0 && all[k].id >= from;)
-    if (all[k].is_readable && !all[k].is_own) adopt_object(all[k]);
+  for (Object &object : objects_.in_load_order())
+    if (object.id >= from && object.is_readable && !object.is_own) adopt_object(object);
 }
 
 void LateObjects::adopt_object(Object &object) {
@@ -145,7 +137,7 @@ bool LateObjects::record(const Object &object, std::span<const Hit> hits) {
   const auto first = static_cast<std::uint32_t>(list.slots.size());
   const auto count = static_cast<std::uint32_t>(hits.size());
   if (!list.slots.reserve(first + count) || !list.odd.reserve(list.odd.size() + count) ||
-      !list.spans.reserve(list.spans.size() + 1) || !added_.push_back({object.id, &change})) {
+      !list.spans.reserve(list.spans.size() + 1)) {
     news_.problem.set(Code::out_of_memory, "no memory for the slots of %s, which was loaded: they stay redirected",
                       object.path);
     return false;
@@ -185,21 +177,55 @@ void LateObjects::lead_originals(std::span<const Hit> hits) {
   }
 }
 
+// ---- what is gone ------------------------------------------------------------------------------------------------------
+
 void LateObjects::drop_gone() {
-  Added *kept = added_.begin();
-  for (const Added &one : added_) {
-    if (objects_.with_id(one.object) != nullptr) {
-      *kept++ = one;
-      continue;
+  for (Object &object : objects_.in_load_order())
+    if (std::exchange(object.is_read_anew, false) && is_another_loading(object)) objects_.renew(object);
+  const bool are_all_told = objects_.take_gone([this](const GoneObject &gone) {
+    for (Change *const change : layers_.changes()) {
+      PageVector<Span> &spans = change->list.spans;
+      Span *span = std::lower_bound(spans.begin(), spans.end(), gone.low,
+                                    [](const Span &one, std::uintptr_t low) { return one.low < low; });
+      while (span != spans.end() && span->low < gone.high)
+        if (span->object == gone.id)
+          drop(*change, *span);
+        else
+          ++span;
     }
-    SlotList &list = one.change->list;
-    const Span *const span =
-        std::find_if(list.spans.begin(), list.spans.end(), [&](const Span &each) { return each.object == one.object; });
-    if (span == list.spans.end()) continue;
-    for (const Slot &slot : list.in(*span)) one.change->redirects[slot.redirect].slots -= 1;
-    list.remove(*span);
+  });
+  if (are_all_told) return;
+  for (Change *const change : layers_.changes())
+    for (Span *span = change->list.spans.begin(); span != change->list.spans.end();)
+      if (objects_.with_id(span->object) == nullptr)
+        drop(*change, *span);
+      else
+        ++span;
+}
+
+/// The next span takes its place.
+void LateObjects::drop(Change &change, const Span &span) {
+  for (const Slot &slot : change.list.in(span)) change.redirects[slot.redirect].slots -= 1;
+  change.list.remove(span);
+}
+
+/// Nothing of what was written into it is there, but what the dynamic linker writes: it was unloaded, and loaded again at the same place.
+bool LateObjects::is_another_loading(const Object &object) const {
+  bool is_fresh = false;
+  for (const Change *const change : layers_.changes()) {
+    for (const Span &span : change->list.spans) {
+      if (span.object != object.id) continue;
+      for (const Slot &slot : change->list.in(span)) {
+        const std::uintptr_t address = span.base + slot.where;
+        const ChangeRedirect &redirect = change->redirects[slot.redirect];
+        const std::uintptr_t value = load_word(address);
+        if (value == Layers::top_of(layers_.over(redirect.request->symbol), address, change->after(slot))) return false;
+        is_fresh =
+            is_fresh || value == redirect.function || object.image.is_code(value);  // a stub that is not bound yet
+      }
+    }
   }
-  added_.set_size(static_cast<std::size_t>(kept - added_.begin()));
+  return is_fresh;
 }
 
 }  // namespace shunt::core

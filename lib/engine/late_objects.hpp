@@ -23,10 +23,9 @@ class LateObjects {
   /// Only inside ObjectTable::while_locked(). Objects whose id is at least `from` are looked at; for each change, those
   /// that came after it. Allocates nothing by malloc.
   void adopt(ObjectId from);
-  /// Takes back the slots in objects that are gone, of those that adopt() added. Only inside while_locked().
+  /// Takes the slots of objects that are gone out of all changes: nothing is written into their memory, and another object that
+  /// lies there is looked at afresh. Only inside while_locked(), before adopt().
   void drop_gone();
-  /// A change that does not stand any more.
-  void forget(const Change &change);
 
   /// Since the last time that this was asked: slots that were written, and a problem that kept some from being written.
   [[nodiscard]] bool has_news() const { return news_.slots > 0 || news_.problem; }
@@ -43,11 +42,6 @@ class LateObjects {
     Slot slot;
     std::int16_t addend;
   };
-  struct Added {
-    ObjectId object;
-    Change *change;
-  };
-
   void adopt_object(Object &object);
   void take(Object &object, Image::RelocationRef reference, const std::vector<Layer> &layers);
   [[nodiscard]] std::uintptr_t function_at(Object &object, const Relocation &relocation, std::uintptr_t value,
@@ -56,12 +50,13 @@ class LateObjects {
   bool write(const Object &object);
   bool record(const Object &object, std::span<const Hit> hits);
   void lead_originals(std::span<const Hit> hits);
+  static void drop(Change &change, const Span &span);
+  [[nodiscard]] bool is_another_loading(const Object &object) const;
 
   ObjectTable &objects_;
   Layers &layers_;
   const std::vector<LoadedPatch> &patches_;
-  PageVector<Hit> hits_;     // of the object at work
-  PageVector<Added> added_;  // spans of objects that were adopted
+  PageVector<Hit> hits_;  // of the object at work
   News news_;
 };
 

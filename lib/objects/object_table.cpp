@@ -87,7 +87,7 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
       if (!add(raw_[k], k == 0, problem)) break;
       continue;
     }
-    for (; old < match; ++old) arena_.free(previous_[old].index);
+    for (; old < match; ++old) leave(previous_[old]);
     // After an unload the same file may lie at the same address anew: what was read from it then is not trusted.
     if (removed && match >= startup) {
       arena_.free(previous_[match].index);
@@ -95,12 +95,13 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
       if (!add(raw_[k], false, problem)) break;
       objects_.back().id = known.id;
       objects_.back().path = known.path;
+      objects_.back().is_read_anew = true;
     } else {
       (void)objects_.push_back(previous_[match]);
     }
     old = match + 1;
   }
-  for (; old < previous_.size(); ++old) arena_.free(previous_[old].index);
+  for (; old < previous_.size(); ++old) leave(previous_[old]);
   previous_.clear();
   if (problem) {  // start afresh next time
     for (Object &object : objects_) arena_.free(object.index);
@@ -115,6 +116,17 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
   adds_ = info.dlpi_adds;
   subs_ = info.dlpi_subs;
   ++generation_;
+}
+
+/// Its record is dropped.
+void ObjectTable::leave(Object &object) {
+  arena_.free(object.index);
+  has_lost_gone_ = !gone_.push_back({object.id, object.image.low(), object.image.high()}) || has_lost_gone_;
+}
+
+void ObjectTable::renew(Object &object) {
+  has_lost_gone_ = !gone_.push_back({object.id, object.image.low(), object.image.high()}) || has_lost_gone_;
+  object.id = next_id_++;
 }
 
 void ObjectTable::no_memory(Problem &problem) {

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "base/error.hpp"
 #include "base/page_vector.hpp"
@@ -33,16 +34,24 @@ struct Object {
   const char *soname = "";  // lies in the image
   std::uint64_t load = 0;   // LoaderWatch's number of its load; 0: it was there before, or nobody watched
   Image image;
-  ImportIndex index;            // built on first use
-  bool is_executable = false;   // of the program itself
-  bool is_own = false;          // shunt's own shared library
-  bool is_vdso = false;         // the kernel's; libc finds its functions in its own way, the dynamic linker never
-  bool is_readable = false;     // image could be parsed
+  ImportIndex index;           // built on first use
+  bool is_executable = false;  // of the program itself
+  bool is_own = false;         // shunt's own shared library
+  bool is_vdso = false;        // the kernel's; libc finds its functions in its own way, the dynamic linker never
+  bool is_readable = false;    // image could be parsed
+  bool is_read_anew =
+      false;  // something was unloaded: it may be another loading, at the same place, that nobody told of
   const char *unreadable = "";  // why not; static
 
   [[nodiscard]] bool contains(std::uintptr_t address) const { return image.segment_at(address) != nullptr; }
   /// Does the glob match the soname, the path, or the last part of the path?
   [[nodiscard]] bool matches(const char *glob) const;
+};
+
+/// An object that is in the list no more.
+struct GoneObject {
+  ObjectId id = 0;
+  std::uintptr_t low = 0, high = 0;
 };
 
 class ObjectTable {
@@ -62,6 +71,17 @@ class ObjectTable {
   /// The object that holds an address, or NULL.
   Object *at(std::uintptr_t address);
   Object *with_id(ObjectId id);
+  /// The object is another loading than was thought: it gets an id of its own, and the one that it had is gone.
+  void renew(Object &object);
+  /// Calls `visit(gone)` for the objects that have left the list since this was called last. False, and none is visited, when there
+  /// was no memory to note them.
+  template <class Visit>
+  bool take_gone(Visit visit) {
+    for (const GoneObject &one : gone_)
+      if (!has_lost_gone_) visit(one);
+    gone_.clear();
+    return !std::exchange(has_lost_gone_, false);
+  }
   /// Builds the object's index if that has not been done, and calls `visit(hash, relocation, name)` for each of its entries
   /// then whose hash may be `asked` for. `next`, if there is one, is the object whose turn comes after. False (with the reason in
   /// `unreadable`) when it cannot be built.
@@ -105,6 +125,7 @@ class ObjectTable {
   void refresh(const dl_phdr_info &info, std::size_t info_size, Problem &problem);
   void ask_for_headers(std::size_t k) const;
   bool add(const Raw &raw, bool is_first, Problem &problem);
+  void leave(Object &object);
   static void no_memory(Problem &problem);
   bool index_failed(Object &object, const Problem &failed, Problem &problem);
   const char *executable_path();
@@ -112,6 +133,7 @@ class ObjectTable {
   PageVector<Object> objects_, previous_;
   PageVector<std::uint32_t> order_;
   PageVector<Raw> raw_;
+  PageVector<GoneObject> gone_;
   IndexArena arena_;
   Interner names_;
   std::uint64_t adds_ = 0, subs_ = 0, generation_ = 0;
@@ -119,6 +141,7 @@ class ObjectTable {
   std::size_t startup_count_ = 0;
   std::size_t listed_ = 0;     // while the list is read: how many it had so far
   bool has_left_out_ = false;  // objects that are being loaded
+  bool has_lost_gone_ = false;
 };
 
 }  // namespace shunt::core

@@ -3,6 +3,8 @@
 //
 // Shown to fail (each guard taken out, the test seen to fail, the guard put back):
 //   MayComeAndGo…, MayFail…    engine.cpp, adopt_new(): drop_gone() is not called
+//   AreNewOnes…                late_objects.cpp, drop_gone(): only what adopt() added is dropped
+//   …WhereNobodyWatches        late_objects.cpp, is_another_loading(): false
 //   MayFail…, MayBeLoaded…     object_table.cpp, refresh(): an object at the same place is the same, whatever its load
 //   ChangeTheOriginal…         late_objects.cpp, adopt_object(): lead_originals() is not called
 //   all but one                loader_watch.cpp, notice(): returns at once
@@ -14,6 +16,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -70,10 +73,16 @@ shunt::Change redirect(const char *symbol, Call replacement, shunt::Options opti
 
 TEST(LaterObjects, AreRedirectedAtTheNextRequestWhereNobodyWatches) {
   auto change = redirect("e06_answer", &two);
-  const Plugin plugin("now");
+  std::optional<Plugin> plugin(std::in_place, "now");
   EXPECT_EQ(e06_take_seen(), 1);
   EXPECT_EQ(change.conflicts(), 0U);
-  EXPECT_EQ(plugin.call(), 2);
+  EXPECT_EQ(plugin->call(), 2);
+  // Nobody tells that this is another one, at the same place.
+  plugin.reset();
+  plugin.emplace("now");
+  EXPECT_EQ(e06_take_seen(), 1);
+  EXPECT_EQ(change.conflicts(), 0U);
+  EXPECT_EQ(plugin->call(), 2);
   const auto watched = shunt::watch_loads();  // for the life of the process, so this test comes first
   ASSERT_TRUE(watched) << watched.error().message();
 }
@@ -177,6 +186,24 @@ TEST(LaterObjects, MayComeAndGoAtTheSameAddress) {
   ASSERT_TRUE(second.revert());
   ASSERT_TRUE(change.revert());
   EXPECT_EQ(change.conflicts(), 0U);
+}
+
+TEST(LaterObjects, AreNewOnesWhereOneWasThatTheRedirectFound) {
+  std::optional<Plugin> plugin(std::in_place, "now");
+  e06_take_seen();
+  auto change = redirect("e06_answer", &two);
+  EXPECT_EQ(plugin->call(), 2);
+  const std::size_t slots = change.slots();
+  for (int k = 0; k < 20; ++k) {
+    plugin.reset();
+    plugin.emplace("now");
+    ASSERT_EQ(e06_take_seen(), 2);
+    ASSERT_EQ(plugin->call(), 2);
+    ASSERT_EQ(change.slots(), slots);
+  }
+  ASSERT_TRUE(change.revert());
+  EXPECT_EQ(change.conflicts(), 0U);
+  EXPECT_EQ(plugin->call(), 1);
 }
 
 TEST(LaterObjects, AreSeenWhoeverLoadsThem) {
