@@ -33,7 +33,9 @@ inline std::uintptr_t moved(const CodeRange &range, std::uintptr_t address) {
 /// Some ranges, sorted and apart, that are asked about at once.
 class CodeRanges {
  public:
-  explicit CodeRanges(std::span<const CodeRange> ranges) : ranges_(ranges) {
+  /// `counts_every_word`: any word on a stack that is an address in a range counts, wherever it comes from.
+  explicit CodeRanges(std::span<const CodeRange> ranges, bool counts_every_word = false)
+      : ranges_(ranges), counts_every_word_(counts_every_word) {
     if (ranges.empty()) return;
     begin_ = ranges.front().begin;
     size_ = ranges.back().begin + ranges.back().size - begin_;
@@ -44,10 +46,15 @@ class CodeRanges {
     const CodeRange *const range = find(address);
     return range == nullptr ? address : core::moved(*range, address);
   }
+  [[nodiscard]] bool holds(std::uintptr_t address) const {
+    return address - begin_ < size_ && find(address) != nullptr;
+  }
+  [[nodiscard]] bool counts_every_word() const { return counts_every_word_; }
   /// Whether a thread will return to `word`, which was found on its stack, with `behind` next to it.
   [[nodiscard]] bool will_return(std::uintptr_t word, const std::uintptr_t (&behind)[2]) const {
     if (word - begin_ >= size_) return false;
     const CodeRange *const range = find(word);
+    if (range != nullptr && counts_every_word_) return true;
     if (range == nullptr || (!range->boundaries.empty() && core::moved(*range, word) == 0)) return false;
     // Nothing returns to the first instruction of all; whoever calls it has its address on the stack.
     return arch::NativeContext::is_saved_pc(behind) || (range->is_returned_to && word != range->begin);
@@ -74,6 +81,7 @@ class CodeRanges {
   }
 
   std::span<const CodeRange> ranges_;
+  bool counts_every_word_ = false;
   std::uintptr_t begin_ = 0;
   std::size_t size_ = 0;
 };

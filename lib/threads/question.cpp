@@ -4,109 +4,29 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <algorithm>
 #include <cerrno>
-#include <climits>
-#include <cstring>
 
 #include "arch/native_context.hpp"
 #include "base/syscalls.hpp"
+#include "threads/at_rest.hpp"
 
 namespace shunt::core {
 namespace {
 
 using arch::NativeContext;
 
-// ---- what the handler sees. It outlives every question, since a thread may be late.
-
-enum State : std::uint32_t { free_for_use, asked, answering, passed, was_moved, in_the_way };
-
-struct Record {
-  std::atomic<std::uint32_t> state;
-  std::uintptr_t at;
-  std::uint64_t held_ns;
-  const char *why;
-  std::uintptr_t buffer[512];
-};
-
-struct Board {
-  static constexpr std::size_t kRecords = 64;  // so many are asked at once
-  std::atomic<std::uint32_t> generation;       // of the question that is open; odd, or nobody asks
-  std::atomic<std::uint32_t> inside;           // handlers that look at this
-  std::atomic<std::uint32_t> answers;
-  const CodeRanges *ranges;
-  const Stacks *stacks;
-  Record records[kRecords];
-};
-
-std::atomic<Board *> the_board = nullptr;
-
-constexpr const char *kReturnsThere = "will return into the code that changes, or is in a signal handler that will";
-constexpr const char *kStackUnknown = "has a stack that cannot be read";
-constexpr const char *kStandsThere = "stands where it cannot be moved from";
-
-/// Runs in the thread that was asked. Calls nothing but system calls: whatever it called might be the function that changes.
-std::uint32_t check(const Board &board, Record &record, ucontext_t &context) {
-  const std::uintptr_t pc = NativeContext::pc(context), to = board.ranges->moved(pc);
-  record.at = pc;
-  record.why = kStandsThere;
-  if (to == 0) return in_the_way;
-  const std::uintptr_t sp = NativeContext::sp(context), end = board.stacks->end_of(sp);
-  record.why = kStackUnknown;
-  if (end == 0) return in_the_way;
-  const std::uintptr_t link = NativeContext::link(context);
-  Scan scan = board.ranges->will_return(link) ? Scan::found : Scan::clean;
-  if (scan == Scan::found)
-    record.at = link;
-  else
-    scan = scan_stack(*board.ranges, sp, end, record.buffer, record.at);
-  if (scan == Scan::failed) return in_the_way;
-  record.why = kReturnsThere;
-  // Moved in any case: it is out of the bytes then, and asked again for the rest.
-  if (to != pc) NativeContext::set_pc(context, to);
-  if (scan == Scan::found) return in_the_way;
-  return to == pc ? passed : was_moved;
-}
-
-void wake(std::atomic<std::uint32_t> &word) {
-  sys::call(SYS_futex, &word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, nullptr, nullptr, 0);
-}
-
-void on_question(int, siginfo_t *info, void *context) {
-  const int saved_errno = errno;
-  const std::uint64_t begin = now_ns();
-  Board *const board = the_board.load();
-  const auto value = reinterpret_cast<std::uintptr_t>(info->si_value.sival_ptr);
-  const std::size_t index = value % Board::kRecords;
-  board->inside.fetch_add(1);
-  std::uint32_t expected = asked;
-  // Somebody else's signal, or a question that is over.
-  if (info->si_code == SI_QUEUE && board->generation.load() == value / Board::kRecords && index < Board::kRecords &&
-      board->records[index].state.compare_exchange_strong(expected, answering)) {
-    Record &record = board->records[index];
-    const std::uint32_t answer = check(*board, record, *static_cast<ucontext_t *>(context));
-    record.held_ns = now_ns() - begin;
-    record.state.store(answer);
-    board->answers.fetch_add(1);
-    wake(board->answers);
-  }
-  board->inside.fetch_sub(1);
-  errno = saved_errno;
-}
-
-bool make_board() {
-  if (the_board.load() != nullptr) return true;
-  void *memory = sys::map_anonymous(sizeof(Board), false);
-  if (memory == nullptr) return false;
-  the_board.store(static_cast<Board *>(memory));  // zero bytes are its beginning
-  return true;
-}
+constexpr std::uint64_t kMillisecond = 1'000'000;
+// A call with a timeout that was begun no longer ago than this may be begun again.
+constexpr std::uint64_t kJustBegun = 2 * kMillisecond;
+// How long close() waits for threads that were sent the signal and have not got round to it: they may be waiting for a core.
+constexpr std::uint64_t kLateness = 1000 * kMillisecond;
 
 /// False when none came.
 bool wait_for_answers(std::uint32_t seen) {
-  const timespec at_most = {0, 1'000'000};  // who falls asleep or ends does not answer
+  const timespec at_most = {0, kMillisecond};  // who falls asleep or ends does not answer
   const long woken =
-      sys::call(SYS_futex, &the_board.load()->answers, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &at_most, nullptr, 0);
+      sys::call(SYS_futex, &Board::the()->answers, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &at_most, nullptr, 0);
   return woken == 0 || errno != ETIMEDOUT;
 }
 
@@ -119,7 +39,7 @@ bool lives(int id) { return sys::call(SYS_tgkill, sys::call(SYS_getpid), id, 0) 
 bool Question::open(int needed, std::uint64_t deadline, Obstacle &obstacle) {
   obstacle = {};
   obstacle.why = "no memory to note the threads";
-  if (!make_board() || !buffer_.reserve(std::size_t{8} << 10)) return false;
+  if (!Board::make() || !buffer_.reserve(std::size_t{8} << 10)) return false;
   buffer_.set_size(buffer_.capacity());
   for (;;) {
     if (!list(deadline, obstacle)) return false;
@@ -138,7 +58,7 @@ bool Question::open(int needed, std::uint64_t deadline, Obstacle &obstacle) {
     if (obstacle.thread == 0) break;
     // A thread that starts, or starts another, blocks all signals for a moment.
     if (now_ns() >= deadline) return false;
-    wait_for_answers(the_board.load()->answers.load());
+    wait_for_answers(Board::the()->answers.load());
   }
   if (!threads_.reserve(list_.ids().size() + 64)) {
     obstacle.why = "no memory to note the threads";
@@ -175,6 +95,8 @@ bool Question::install() {
         continue;
       if (sigaction(one, &ours, nullptr) != 0) continue;
       signal_ = one;
+      sent_ = 0;
+      answers_before_ = Board::the()->answers.load();
       return true;
     }
   }
@@ -183,6 +105,11 @@ bool Question::install() {
 
 void Question::close() {
   if (signal_ == 0) return;
+  // A call that fails because of a signal is made good by the signal's handler alone.
+  const Board &board = *Board::the();
+  const std::uint64_t end = now_ns() + kLateness;
+  for (std::uint32_t seen = 0; (seen = board.answers.load()) - answers_before_ < sent_ && now_ns() < end;)
+    wait_for_answers(seen);
   struct sigaction present = {};
   sigaction(signal_, nullptr, &present);
   // Another handler by now: the application has taken the signal, and keeps it.
@@ -196,21 +123,41 @@ void Question::close() {
 }
 
 void Question::after_fork_in_child() {
-  if (Board *const board = the_board.load()) board->inside.store(0);
+  if (Board *const board = Board::the()) board->inside.store(0);
 }
 
 // ---- asking
 
 bool Question::ask(std::span<const CodeRange> some, std::uintptr_t own_sp, std::uint64_t deadline, Passing &passing,
                    Obstacle &obstacle) {
-  const CodeRanges ranges(some);
-  Board &board = *the_board.load();
-  threads_.clear();
   if (!list(deadline, obstacle) || !add_threads(obstacle)) return false;
   passing.threads = static_cast<std::uint32_t>(threads_.size());
+  return run(CodeRanges(some), Manner::is_outside, own_sp, deadline, passing, obstacle);
+}
+
+bool Question::ask_whether_free(const CodeRange &code, Bystanders &bystanders, std::uintptr_t own_sp,
+                                std::uint64_t deadline, Passing &passing, Obstacle &obstacle) {
+  const CodeRanges ranges({&code, 1}, true);
+  bystanders_ = &bystanders;
+  for (;;) {
+    threads_.clear();
+    if (!list(deadline, obstacle) || !add_strangers(obstacle)) return false;
+    passing.threads = static_cast<std::uint32_t>(list_.ids().size());
+    if (threads_.empty()) return true;  // whoever was started since was started by somebody who holds nothing
+    const bool is_free = run(ranges, Manner::holds_nothing, own_sp, deadline, passing, obstacle);
+    for (const Thread &thread : threads_)
+      if (thread.has_passed) bystanders.add_seen(thread.id, thread.started);
+    if (!is_free) return false;
+  }
+}
+
+bool Question::run(const CodeRanges &ranges, Manner manner, std::uintptr_t own_sp, std::uint64_t deadline,
+                   Passing &passing, Obstacle &obstacle) {
+  Board &board = *Board::the();
+  board.manner = manner;
   board.ranges = &ranges;
   board.stacks = &stacks_;
-  for (Record &record : board.records) record.state.store(free_for_use);
+  for (Record &record : board.records) record.state.store(Record::free_for_use);
   board.generation.fetch_add(1);
 
   bool has_everybody = false, is_overdue = false;
@@ -227,14 +174,14 @@ bool Question::ask(std::span<const CodeRange> some, std::uintptr_t own_sp, std::
       if (thread.has_passed) continue;
       // A thread that was asked and has not answered may be asleep by now, with the signal blocked.
       if (has_stacks && (thread.record < 0 || is_overdue)) {
-        if (thread.id == sys::thread_id())
+        if (thread.id == sys::thread_id() && own_sp != 0)
           ask_self(thread, ranges, own_sp);
         else
           look_at(thread, ranges, passing);
       }
       if (thread.has_passed) continue;
       has_everybody = false;
-      obstacle = {thread.id, thread.at, thread.why};
+      obstacle = obstacle_of(thread);
     }
     if (has_everybody || now_ns() >= deadline) break;
     is_overdue = !wait_for_answers(seen);
@@ -249,6 +196,7 @@ bool Question::ask(std::span<const CodeRange> some, std::uintptr_t own_sp, std::
 }
 
 bool Question::add_threads(Obstacle &obstacle) {
+  threads_.clear();
   for (const int id : list_.ids()) {
     Thread thread;
     thread.id = id;
@@ -260,36 +208,69 @@ bool Question::add_threads(Obstacle &obstacle) {
   return true;
 }
 
-/// The asking thread stands elsewhere. Only its callers can return into the ranges.
-void Question::ask_self(Thread &thread, const CodeRanges &ranges, std::uintptr_t sp) {
-  const std::uintptr_t end = stacks_.end_of(sp);
-  const Scan scan = end == 0 ? Scan::failed : scan_stack(ranges, sp, end, {buffer_.data(), buffer_.size()}, thread.at);
-  thread.has_passed = scan == Scan::clean;
-  thread.why = scan == Scan::found ? kReturnsThere : kStackUnknown;
+/// Those of the list that are not known to hold nothing.
+bool Question::add_strangers(Obstacle &obstacle) {
+  if (!add_threads(obstacle)) return false;
+  std::size_t kept = 0;
+  for (Thread &thread : threads_) {
+    thread.started = start_of(thread.id);
+    if (!bystanders_->was_seen(thread.id, thread.started)) threads_[kept++] = thread;
+  }
+  threads_.set_size(kept);
+  return true;
 }
 
-/// Seen asleep elsewhere, or asked.
+/// The asking thread stands elsewhere. Only its callers can be in the way.
+void Question::ask_self(Thread &thread, const CodeRanges &ranges, std::uintptr_t sp) {
+  const std::uintptr_t end =
+      ranges.counts_every_word() ? stacks_.own_end(sp, NativeContext::thread_pointer()) : stacks_.end_of(sp);
+  const Scan scan = end == 0 ? Scan::failed : scan_stack(ranges, sp, end, {buffer_.data(), buffer_.size()}, thread.at);
+  thread.has_passed = scan == Scan::clean;
+  thread.why = scan != Scan::found ? kStackUnknown : ranges.counts_every_word() ? kHasAddressOnStack : kReturnsThere;
+}
+
+/// Seen to be out of the way, or asked.
 void Question::look_at(Thread &thread, const CodeRanges &ranges, Passing &passing) {
+  const std::uint64_t now = now_ns();
+  // Who has just said that it is in the way may be on its way back to where it slept: it is given time.
+  if (thread.answered_at != 0 && now - thread.answered_at < kMillisecond) return;
   const Standing standing = standing_of(thread.id);
-  thread.at = standing.pc;
+  thread.call = standing.doing == Standing::Doing::asleep ? standing.call.number : -1;
   switch (standing.doing) {
     case Standing::Doing::gone:
       thread.has_passed = true;
       return;
     case Standing::Doing::forking:
+      thread.at = standing.pc;
       thread.why = "waits for a child that shares its memory (vfork)";
       return;
     case Standing::Doing::running:
     case Standing::Doing::unknown:
-      return send(thread);
-    case Standing::Doing::asleep:
+      if (thread.answered_at == 0) thread.at = standing.pc;
+      send(thread, standing);
       break;
+    case Standing::Doing::asleep:
+      if (ranges.counts_every_word())
+        look_whether_it_holds_nothing(thread, standing, passing);
+      else
+        look_whether_outside(thread, standing, ranges, passing);
   }
+  thread.looked_at = now;
+  thread.switches = standing.switches;
+}
+
+void Question::look_whether_outside(Thread &thread, const Standing &standing, const CodeRanges &ranges,
+                                    Passing &passing) {
+  thread.at = standing.pc;
   // A system call that is begun again is begun before where its thread stands now.
+  const bool is_in_call = standing.call.number >= 0;
   const bool stands_there = ranges.moved(standing.pc) != standing.pc ||
-                            (standing.in_call && ranges.moved(standing.pc - NativeContext::kSystemCall) !=
-                                                     standing.pc - NativeContext::kSystemCall);
-  if (stands_there) return send(thread);
+                            (is_in_call && ranges.moved(standing.pc - NativeContext::kSystemCall) !=
+                                               standing.pc - NativeContext::kSystemCall);
+  const auto ask_if_unnoticed = [&] {
+    if (goes_unnoticed(thread, standing)) send(thread, standing);
+  };
+  if (stands_there) return ask_if_unnoticed();
   std::uintptr_t where = 0;
   const std::uintptr_t end = stacks_.end_of(standing.sp);
   const Scan scan = end == 0 && standing.sp != 0
@@ -305,11 +286,36 @@ void Question::look_at(Thread &thread, const CodeRanges &ranges, Passing &passin
     thread.at = where;
     thread.why = kReturnsThere;
   } else {
-    send(thread);
+    ask_if_unnoticed();
   }
 }
 
-void Question::send(Thread &thread) {
+void Question::look_whether_it_holds_nothing(Thread &thread, const Standing &standing, Passing &passing) {
+  // Of a first thread that has ended there is nothing left but its number.
+  const bool has_ended = standing.pc == 0 && standing.sp == 0;
+  if (has_ended || AtRest::is(thread.id) || bystanders_->has_not_run(thread.id, thread.started, standing.switches)) {
+    thread.has_passed = true;
+    passing.asleep += 1;
+    return;
+  }
+  // It said why it is in the way, and sleeps where it slept then.
+  if (thread.answered_at != 0 && thread.answered_pc == standing.pc && thread.answered_sp == standing.sp) return;
+  thread.at = standing.pc;
+  if (goes_unnoticed(thread, standing)) send(thread, standing);
+}
+
+/// Whether a signal leaves the sleep of a thread as it was. Where it may, the thread is in the way until it wakes up by itself.
+bool Question::goes_unnoticed(Thread &thread, const Standing &standing) {
+  const Again again = standing.call.number < 0 ? Again::exact : core::again(standing.call);
+  // It was seen somewhere else, or running, and that a moment ago: by itself, not because it was asked.
+  const bool has_just_begun =
+      thread.looked_at != 0 && thread.switches != standing.switches && now_ns() - thread.looked_at < kJustBegun;
+  if (again == Again::exact || (again == Again::whole && has_just_begun)) return true;
+  thread.why = "is asleep in a system call that would notice a signal";
+  return false;
+}
+
+void Question::send(Thread &thread, const Standing &standing) {
   if (thread.record >= 0) return;
   // Looked at only where somebody blocked it from the start: our own handlers block it for a moment.
   std::uint64_t mask = 0;
@@ -317,50 +323,62 @@ void Question::send(Thread &thread) {
     thread.why = "blocks all signals that it could be asked with, and was not seen asleep outside";
     return;
   }
-  Board &board = *the_board.load();
+  Board &board = *Board::the();
   for (std::size_t k = 0; k < Board::kRecords; ++k) {
-    std::uint32_t expected = free_for_use;
-    if (!board.records[k].state.compare_exchange_strong(expected, asked)) continue;
+    Record &record = board.records[k];
+    std::uint32_t expected = Record::free_for_use;
+    // Nobody else asks; `answering` keeps a handler off that is late from the last question.
+    if (!record.state.compare_exchange_strong(expected, Record::answering)) continue;
+    const bool is_asleep = standing.doing == Standing::Doing::asleep;
+    record.seen = is_asleep ? standing.call : SystemCall{};
+    record.seen_pc = thread.answered_pc = is_asleep ? standing.pc : 0;
+    record.seen_sp = thread.answered_sp = is_asleep ? standing.sp : 0;
+    record.state.store(Record::asked);
     siginfo_t info = {};
     info.si_signo = signal_;
     info.si_code = SI_QUEUE;
     info.si_pid = static_cast<pid_t>(sys::call(SYS_getpid));
     info.si_uid = static_cast<uid_t>(sys::call(SYS_getuid));
-    info.si_value.sival_ptr = reinterpret_cast<void *>(board.generation.load() * Board::kRecords + k);
+    info.si_value.sival_ptr = board.value_of(k);
     thread.why = "does not answer";
     if (sys::call(SYS_rt_tgsigqueueinfo, info.si_pid, thread.id, signal_, &info) == 0) {
       thread.record = static_cast<int>(k);
+      sent_ += 1;
     } else {
       thread.has_passed = errno == ESRCH;
       thread.why = "cannot be sent a signal";
-      board.records[k].state.store(free_for_use);
+      record.state.store(Record::free_for_use);
     }
     return;
   }
 }
 
 void Question::take_answer(Thread &thread, Passing &passing) {
-  Record &record = the_board.load()->records[thread.record];
+  Record &record = Board::the()->records[thread.record];
   const std::uint32_t state = record.state.load();
-  if (state == answering) return;
-  if (state == asked) {
+  if (state == Record::answering) return;
+  if (state == Record::asked) {
     if (!lives(thread.id)) {
       thread.has_passed = true;
+      sent_ -= 1;  // it is gone with the thread
       forget(thread);
     }
     return;
   }
   passing.asked += 1;
-  passing.moved += state == was_moved ? 1 : 0;
+  passing.moved += state == Record::was_moved ? 1 : 0;
   passing.longest_hold_ns = std::max(passing.longest_hold_ns, record.held_ns);
-  thread.has_passed = state != in_the_way;
+  thread.has_passed = state != Record::in_the_way;
   thread.at = record.at;
   thread.why = record.why;
+  thread.answered_at = now_ns();
+  thread.looked_at = 0;  // that it has run since means nothing: it was we who woke it
+  has_seen_coroutine_ = has_seen_coroutine_ || !record.is_on_own_stack;
   forget(thread);
 }
 
 void Question::forget(Thread &thread) {
-  the_board.load()->records[thread.record].state.store(free_for_use);
+  Board::the()->records[thread.record].state.store(Record::free_for_use);
   thread.record = -1;
 }
 

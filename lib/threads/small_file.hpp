@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
+#include "base/digits.hpp"
 #include "base/fd.hpp"
 #include "base/syscalls.hpp"
 
@@ -28,6 +30,21 @@ inline std::string_view read_small_file(const char *path, std::span<char> buffer
     size += static_cast<std::size_t>(got);
   }
   return {buffer.data(), size};
+}
+
+/// A field of a file `stat`, counted from 1 as in proc(5); one behind the name. 0 when the kernel does not say.
+inline std::uint64_t stat_field(const char *path, int field) {
+  char buffer[1024];
+  const std::string_view text = read_small_file(path, buffer);
+  // "pid (name) state …": the name may hold anything, so from its end.
+  std::string_view rest = text.substr(std::min(text.size(), text.rfind(')') + 1));
+  for (int k = 2; k < field && !rest.empty(); ++k) {
+    rest.remove_prefix(std::min(rest.size(), rest.find(' ')));
+    if (!rest.empty()) rest.remove_prefix(1);
+  }
+  std::uint64_t value = 0;
+  take_digits(rest, 10, value);
+  return value;
 }
 
 }  // namespace shunt::core

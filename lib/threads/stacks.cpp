@@ -11,6 +11,18 @@ namespace shunt::core {
 namespace {
 
 constexpr std::uintptr_t kDeepest = std::uintptr_t{16} << 20;
+constexpr std::uintptr_t kRecord = 4096;  // glibc's struct pthread has 2304 bytes, musl's fewer
+constexpr std::uintptr_t kWord = sizeof(std::uintptr_t);
+
+std::uintptr_t round_up(std::uintptr_t address) { return (address + kWord - 1) / kWord * kWord; }
+
+/// The words at `at`, no more than fit into `buffer`; how many. Another thread may unmap them meanwhile: 0.
+std::size_t read_words(std::uintptr_t at, std::uintptr_t end, std::span<std::uintptr_t> buffer) {
+  const iovec to = {buffer.data(), std::min(buffer.size_bytes(), end - at)};
+  const iovec from = {reinterpret_cast<void *>(at), to.iov_len};
+  const long got = sys::call(SYS_process_vm_readv, sys::call(SYS_getpid), &to, 1, &from, 1, 0);
+  return got <= 0 ? 0 : static_cast<std::size_t>(got) / kWord;
+}
 
 }  // namespace
 
@@ -20,28 +32,51 @@ bool Stacks::read() {
   std::string_view rest(text_.data(), text_.size());
   for (MapLine line; next_map_line(rest, line);) {
     if ((line.protection & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE)) continue;
-    if (!areas_.push_back({line.begin, line.end})) return false;
+    if (!areas_.push_back({line.begin, line.end, line.name == "[stack]"})) return false;
   }
   return true;
 }
 
-std::uintptr_t Stacks::end_of(std::uintptr_t sp) const {
-  const Area *const found = std::upper_bound(areas_.begin(), areas_.end(), sp,
+const Stacks::Area *Stacks::area_at(std::uintptr_t address) const {
+  const Area *const found = std::upper_bound(areas_.begin(), areas_.end(), address,
                                              [](std::uintptr_t value, const Area &area) { return value < area.end; });
-  if (found == areas_.end() || sp < found->begin) return 0;
-  return std::min(found->end, sp + kDeepest);
+  return found == areas_.end() || address < found->begin ? nullptr : found;
+}
+
+std::uintptr_t Stacks::end_of(std::uintptr_t sp) const {
+  const Area *const area = area_at(sp);
+  return area == nullptr ? 0 : std::min(area->end, sp + kDeepest);
+}
+
+std::uintptr_t Stacks::own_end(std::uintptr_t sp, std::uintptr_t thread_pointer) const {
+  const Area *area = area_at(sp);
+  if (area == nullptr || area->is_first_stack) return area == nullptr ? 0 : area->end;
+  if (sp >= thread_pointer) return 0;
+  // One stack may be several mappings, where something was advised about a part of it.
+  while (thread_pointer >= area->end && area + 1 != areas_.end() && area[1].begin == area->end) ++area;
+  return thread_pointer < area->end ? std::min(area->end, thread_pointer + kRecord) : 0;
+}
+
+std::uintptr_t Stacks::lowest_own(std::uintptr_t begin, std::uintptr_t end, std::uintptr_t thread_pointer,
+                                  std::span<std::uintptr_t> buffer) const {
+  std::uintptr_t lowest = 0;
+  for (std::uintptr_t at = round_up(begin); at < end;) {
+    const std::size_t words = read_words(at, end, buffer);
+    if (words == 0) return 0;
+    for (const std::uintptr_t word : buffer.first(words))
+      if ((lowest == 0 || word < lowest) && (word < begin || word >= end) && own_end(word, thread_pointer) != 0)
+        lowest = word;
+    at += words * kWord;
+  }
+  return lowest;
 }
 
 Scan scan_stack(const CodeRanges &ranges, std::uintptr_t sp, std::uintptr_t end, std::span<std::uintptr_t> buffer,
                 std::uintptr_t &where) {
-  constexpr std::uintptr_t kWord = sizeof(std::uintptr_t);
-  for (std::uintptr_t at = (sp + kWord - 1) / kWord * kWord; at < end;) {
-    const iovec to = {buffer.data(), std::min(buffer.size_bytes(), end - at)};
-    const iovec from = {reinterpret_cast<void *>(at), to.iov_len};
-    const long got = sys::call(SYS_process_vm_readv, sys::call(SYS_getpid), &to, 1, &from, 1, 0);
-    // The end of the mapping has come nearer; what was there is nobody's stack any more.
-    if (got <= 0) return at > sp + kWord ? Scan::clean : Scan::failed;
-    const std::size_t words = static_cast<std::size_t>(got) / kWord;
+  for (std::uintptr_t at = round_up(sp); at < end;) {
+    const std::size_t words = read_words(at, end, buffer);
+    // The end of the mapping has come nearer; what was there is nobody's stack any more. A thread's own stack goes to its end.
+    if (words == 0) return at > sp + kWord && !ranges.counts_every_word() ? Scan::clean : Scan::failed;
     for (std::size_t k = 0; k < words; ++k) {
       const std::uintptr_t behind[2] = {k + 1 < words ? buffer[k + 1] : 0, k + 2 < words ? buffer[k + 2] : 0};
       if (!ranges.will_return(buffer[k], behind)) continue;

@@ -6,8 +6,11 @@
 // stack in the same mapping is looked at too. The kernel copies the words, so that memory that another thread unmaps meanwhile is
 // no fault.
 //
-// Not seen: the stack that a thread left for an alternate signal stack, but for the place where it left it; stacks of coroutines that
-// no thread runs on.
+// Of code that goes away every word counts, from below the stack pointer to the end of the thread's own stack, which must be
+// known then: what lies behind it in the same mapping (heap, say) would hold addresses for ever.
+//
+// Not seen: the stack that a thread left for an alternate signal stack, but for the place where it left it (seen where every word counts);
+// stacks of coroutines that no thread runs on.
 #pragma once
 
 #include <cstdint>
@@ -25,10 +28,21 @@ class Stacks {
   /// The end of the readable and writable memory that holds `sp`, 16 MiB further at most. 0: there was none when it was read.
   [[nodiscard]] std::uintptr_t end_of(std::uintptr_t sp) const;
 
+  /// The end of the stack that the kernel or the C library gave the thread with this thread pointer, if `sp` lies on it. 0: it does not. The
+  /// first thread's is named in the map. Above those of the others the C library has what belongs to the thread: variables, and
+  /// its own record of it, where the thread pointer points. That counts as stack here, since the record has addresses too.
+  [[nodiscard]] std::uintptr_t own_end(std::uintptr_t sp, std::uintptr_t thread_pointer) const;
+  /// The lowest word in [begin, end) that is an address on that stack: so the stack pointer with which it was left is no lower. 0: none.
+  [[nodiscard]] std::uintptr_t lowest_own(std::uintptr_t begin, std::uintptr_t end, std::uintptr_t thread_pointer,
+                                          std::span<std::uintptr_t> buffer) const;
+
  private:
   struct Area {
     std::uintptr_t begin, end;
+    bool is_first_stack;
   };
+  [[nodiscard]] const Area *area_at(std::uintptr_t address) const;
+
   PageVector<char> text_;
   PageVector<Area> areas_;
 };

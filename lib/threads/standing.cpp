@@ -1,6 +1,8 @@
 #include "threads/standing.hpp"
 
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 
 #include "base/digits.hpp"
 #include "threads/small_file.hpp"
@@ -35,28 +37,30 @@ void parse(std::string_view text, Standing &standing) {
     standing.doing = Standing::Doing::running;
     return;
   }
-  std::uint64_t number = 0, last[2] = {};
+  constexpr std::size_t kArguments = std::size(SystemCall{}.arguments);
+  std::uint64_t number = 0, fields[kArguments + 2] = {};
   const bool is_call = !text.starts_with('-');
   if (!is_call) text.remove_prefix(1);
   if (!take_digits(text, 10, number)) return;
-  int fields = 0;
-  while (text.starts_with(" 0x")) {
+  std::size_t count = 0;
+  for (; text.starts_with(" 0x") && count < std::size(fields); ++count) {
     text.remove_prefix(3);
-    last[0] = last[1];
-    if (!take_digits(text, 16, last[1])) return;
-    ++fields;
+    if (!take_digits(text, 16, fields[count])) return;
   }
-  if (fields != (is_call ? 8 : 2)) return;
+  if (count != (is_call ? kArguments + 2 : 2)) return;
+  standing.doing = Standing::Doing::asleep;
+  standing.sp = fields[count - 2];
+  standing.pc = fields[count - 1];
+  if (!is_call) return;
+  standing.call.number = static_cast<long>(number);
+  std::copy_n(fields, kArguments, standing.call.arguments);
   // Who sleeps in one of these waits for the child to let go of its memory.
-  const bool forks = is_call && (number == SYS_clone || number == SYS_clone3
+  if (number == SYS_clone || number == SYS_clone3
 #ifdef SYS_vfork
-                                 || number == SYS_vfork
+      || number == SYS_vfork
 #endif
-                                );
-  standing.doing = forks ? Standing::Doing::forking : Standing::Doing::asleep;
-  standing.in_call = is_call;
-  standing.sp = last[0];
-  standing.pc = last[1];
+  )
+    standing.doing = Standing::Doing::forking;
 }
 
 }  // namespace
@@ -80,6 +84,13 @@ Standing standing_of(int thread) {
   if (text.empty() && errno == ESRCH) standing.doing = Standing::Doing::gone;
   if (!text.empty()) parse(text, standing);
   return standing;
+}
+
+std::uint64_t start_of(int thread) {
+  constexpr int kStarted = 22;
+  Path path;
+  make_path(path, thread, "stat");
+  return stat_field(path, kStarted);
 }
 
 bool blocked_signals(int thread, std::uint64_t &mask) {

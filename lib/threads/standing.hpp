@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "threads/interrupted.hpp"
+
 namespace shunt::core {
 
 struct Standing {
@@ -17,12 +19,15 @@ struct Standing {
     forking,  // asleep until a child of vfork(), which shares its memory and may be anywhere, runs another program or ends
   };
   Doing doing = Doing::unknown;
-  bool in_call = false;
+  SystemCall call;
   std::uintptr_t pc = 0, sp = 0;
   std::uint64_t switches = 0;
 };
 
 Standing standing_of(int thread);
+
+/// When a thread was started, in ticks of the kernel's clock: with its id it tells a thread from a later one. 0: the kernel does not tell.
+std::uint64_t start_of(int thread);
 
 /// The signals that a thread blocks, bit n - 1 for signal n. False when the kernel does not tell, or the thread has ended.
 bool blocked_signals(int thread, std::uint64_t &mask);

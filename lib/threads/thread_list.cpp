@@ -19,17 +19,8 @@ namespace {
 
 /// How many threads the kernel counts. 0 when it does not say.
 std::size_t count_threads() {
-  char buffer[1024];
-  const std::string_view text = read_small_file("/proc/self/stat", buffer);
-  // "pid (name) state …": the name may hold anything, so from its end; the count is the 20th field, the 18th behind the name.
-  std::string_view rest = text.substr(std::min(text.size(), text.rfind(')') + 1));
-  for (int field = 2; field < 20 && !rest.empty(); ++field) {
-    rest.remove_prefix(std::min(rest.size(), rest.find(' ')));
-    if (!rest.empty()) rest.remove_prefix(1);
-  }
-  std::uint64_t count = 0;
-  take_digits(rest, 10, count);
-  return count;
+  constexpr int kThreads = 20;
+  return stat_field("/proc/self/stat", kThreads);
 }
 
 bool lives(int id) { return sys::call(SYS_tgkill, sys::call(SYS_getpid), id, 0) == 0 || errno != ESRCH; }

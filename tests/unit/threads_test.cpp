@@ -3,20 +3,34 @@
 // Shown to fail (each guard taken out, the test seen to fail, the guard put back):
 //   ListsEveryThread…       thread_list.cpp, read(): complete after the first pass, whatever the kernel counts (now and then)
 //   FindsWhatASignal…       x86_64/context.hpp, is_saved_pc(): false
+//   Interrupted.IsMade…     interrupted.cpp, make_again(): returns at once; call_number() of x86_64/context.hpp: -1
+//   Interrupted.IsLeft…     interrupted.cpp: has_other_signal() is false; was_interrupted() or is_call() not asked; close() put into the table
+//   Stacks.…                stacks.cpp, own_end(): end_of(sp); lowest_own(): the first that is found
+//   Bystanders.…            bystanders.cpp: `started` not compared; `switches` not compared; forget_seen() does nothing
+//   HoldsNothing.…          question.cpp, look_whether_it_holds_nothing(): passes whoever is asleep; goes_unnoticed() is always true;
+//                           ask_whether_free(): returns after the first round (…StartedMeanwhile); board.cpp: no registers looked at;
+//                           look_at_both_stacks(): looks at the first only
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
 
+#include "threads/at_rest.hpp"
 #include "threads/question.hpp"
 
 namespace {
@@ -82,7 +96,7 @@ TEST(Standing, TellsWhoSleepsAndWhoIsGone) {
     id = sleeper.id();
     const Standing first = standing_of(id), second = standing_of(id);
     EXPECT_EQ(first.doing, Standing::Doing::asleep);
-    EXPECT_TRUE(first.in_call);
+    EXPECT_EQ(first.call.number, SYS_read);
     EXPECT_NE(first.pc, 0U);
     EXPECT_NE(first.sp, 0U);
     EXPECT_EQ(first.switches, second.switches);
@@ -181,6 +195,369 @@ TEST(Question, EachThreadPassesOnceAndTheSignalIsGivenBack) {
   }
   stop = true;
   runner.join();
+}
+
+// ---- system calls that a signal interrupted
+
+#if defined(__x86_64__)
+/// A thread as the handler finds it behind a call: `code` ends there.
+class Interrupted : public testing::Test {
+ protected:
+  bool is_made_again(std::initializer_list<std::uint8_t> code, long result = -EINTR) {
+    std::fill(std::begin(code_), std::end(code_), std::uint8_t{0x90});
+    std::copy(code.begin(), code.end(), std::end(code_) - static_cast<std::ptrdiff_t>(code.size()));
+    context_.uc_mcontext.gregs[REG_RAX] = result;
+    const auto pc = reinterpret_cast<greg_t>(std::end(code_));
+    context_.uc_mcontext.gregs[REG_RIP] = pc;
+    make_again(context_, seen_, static_cast<std::uintptr_t>(pc), 0);
+    if (context_.uc_mcontext.gregs[REG_RIP] == pc) return false;
+    EXPECT_EQ(context_.uc_mcontext.gregs[REG_RIP], pc - 2);
+    return true;
+  }
+  [[nodiscard]] long number() const { return context_.uc_mcontext.gregs[REG_RAX]; }
+
+  ucontext_t context_ = {};
+  SystemCall seen_;
+  std::uint8_t code_[64];
+};
+
+constexpr std::uint8_t kPoll = SYS_poll, kClose = SYS_close;
+
+TEST_F(Interrupted, IsMadeAgainWhereTheCodeTellsWhichCallItWas) {
+  EXPECT_TRUE(is_made_again({0xb8, kPoll, 0, 0, 0, 0x0f, 0x05}));
+  EXPECT_EQ(number(), SYS_poll);
+  // mov eax, 7; mov rdx, [rsp + 8]; mov edi, [rsp]; syscall
+  EXPECT_TRUE(is_made_again({0xb8, kPoll, 0, 0, 0, 0x48, 0x8b, 0x54, 0x24, 8, 0x8b, 0x3c, 0x24, 0x0f, 0x05}));
+  EXPECT_EQ(number(), SYS_poll);
+  context_.uc_mcontext.gregs[REG_R15] = SYS_futex;
+  EXPECT_TRUE(is_made_again({0x44, 0x89, 0xf8, 0x0f, 0x05})) << "mov eax, r15d; syscall";
+  EXPECT_EQ(number(), SYS_futex);
+  EXPECT_TRUE(is_made_again({0x31, 0xc0, 0x0f, 0x05})) << "xor eax, eax; syscall";
+  EXPECT_EQ(number(), SYS_read);
+}
+
+TEST_F(Interrupted, IsMadeAgainWhereTheThreadWasSeenInIt) {
+  EXPECT_FALSE(is_made_again({0x0f, 0x05}));
+  seen_.number = SYS_epoll_wait;
+  EXPECT_TRUE(is_made_again({0x0f, 0x05}));
+  EXPECT_EQ(number(), SYS_epoll_wait);
+}
+
+TEST_F(Interrupted, IsLeftAsItIsOtherwise) {
+  EXPECT_FALSE(is_made_again({0xb8, kPoll, 0, 0, 0, 0x0f, 0x05}, 0)) << "it has not failed";
+  EXPECT_FALSE(is_made_again({0xb8, kPoll, 0, 0, 0, 0x90, 0x90})) << "no call";
+  EXPECT_FALSE(is_made_again({0xb8, kClose, 0, 0, 0, 0x0f, 0x05})) << "the descriptor is closed already";
+  EXPECT_FALSE(is_made_again({0xb8, kPoll, 0, 0, 0, 0x8b, 0x44, 0x24, 8, 0x0f, 0x05})) << "eax is loaded after";
+}
+
+TEST_F(Interrupted, IsLeftToASignalOfTheApplication) {
+  struct sigaction action = {}, before = {};
+  action.sa_handler = [](int) {};
+  sigaction(SIGUSR1, &action, &before);
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &one, nullptr);  // as in our handler
+  raise(SIGUSR1);
+  EXPECT_FALSE(is_made_again({0xb8, kPoll, 0, 0, 0, 0x0f, 0x05})) << "the interrupted thread lets it in";
+  context_.uc_sigmask = one;
+  EXPECT_TRUE(is_made_again({0xb8, kPoll, 0, 0, 0, 0x0f, 0x05})) << "it does not";
+  context_.uc_sigmask = {};
+  signal(SIGUSR1, SIG_IGN);
+  EXPECT_TRUE(is_made_again({0xb8, kPoll, 0, 0, 0, 0x0f, 0x05})) << "nobody would handle it";
+  pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+  sigaction(SIGUSR1, &before, nullptr);
+}
+#endif
+
+TEST(InterruptedCalls, AreKnown) {
+  const auto of = [](long number, std::initializer_list<std::uintptr_t> arguments) {
+    SystemCall call;
+    call.number = number;
+    std::copy(arguments.begin(), arguments.end(), call.arguments);
+    return again(call);
+  };
+  constexpr std::uintptr_t kEndless = static_cast<std::uintptr_t>(-1), kTime = 0x1000;
+  EXPECT_EQ(of(SYS_epoll_pwait, {3, 0, 1, kEndless}), Again::exact);
+  EXPECT_EQ(of(SYS_epoll_pwait, {3, 0, 1, 1000}), Again::whole);
+  EXPECT_EQ(of(SYS_ppoll, {0, 0, kTime}), Again::exact);
+  EXPECT_EQ(of(SYS_clock_nanosleep, {CLOCK_MONOTONIC, TIMER_ABSTIME, kTime}), Again::exact);
+  EXPECT_EQ(of(SYS_clock_nanosleep, {CLOCK_MONOTONIC, 0, kTime}), Again::whole);
+  EXPECT_EQ(of(SYS_futex, {0, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, 0}), Again::exact);
+  EXPECT_EQ(of(SYS_futex, {0, FUTEX_WAIT, 0, kTime}), Again::whole);
+  EXPECT_EQ(of(SYS_futex, {0, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 0, kTime}), Again::exact);
+  EXPECT_EQ(of(SYS_write, {1}), Again::noticed);
+  EXPECT_EQ(of(SYS_close, {1}), Again::noticed);
+  int sockets[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+  const auto fd = static_cast<std::uintptr_t>(sockets[0]);
+  EXPECT_EQ(of(SYS_recvfrom, {fd}), Again::exact);
+  EXPECT_EQ(of(SYS_recvfrom, {fd, 0, 0, MSG_WAITALL}), Again::noticed);
+  const timeval timeout = {1, 0};
+  setsockopt(sockets[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  EXPECT_EQ(of(SYS_recvfrom, {fd}), Again::whole);
+  EXPECT_EQ(of(SYS_read, {fd}), Again::whole);
+  for (const int one : sockets) close(one);
+}
+
+// ---- code that goes away: nobody may hold an address in it
+
+constexpr std::uintptr_t kCode = 0x123456789000;  // where nothing is
+constexpr std::uint64_t kMillisecond = 1'000'000, kBrief = 20 * kMillisecond, kPatient = 30'000 * kMillisecond;
+
+/// What a thread is told to go on by.
+class Gate {
+ public:
+  Gate() { EXPECT_EQ(pipe2(ends_, O_CLOEXEC), 0); }
+  ~Gate() {
+    for (const int fd : ends_) close(fd);
+  }
+  void open() const { EXPECT_EQ(write(ends_[1], "x", 1), 1); }
+  void pass() const {
+    char byte = 0;
+    while (read(ends_[0], &byte, 1) < 0) {
+    }
+  }
+  [[nodiscard]] int in() const { return ends_[0]; }
+
+ private:
+  int ends_[2] = {-1, -1};
+};
+
+/// A thread that does what it is given.
+class Worker {
+ public:
+  explicit Worker(std::function<void()> work)
+      : thread_([this, work = std::move(work)] {
+          id_ = sys::thread_id();
+          work();
+          has_worked_ = true;
+        }) {
+    while (id_ == 0) sched_yield();
+  }
+  ~Worker() { thread_.join(); }
+  [[nodiscard]] int id() const { return id_; }
+  [[nodiscard]] bool has_worked() const { return has_worked_; }
+  void wait_until_asleep_in(long number) const {
+    for (Standing standing;
+         !has_worked_ && (standing.doing != Standing::Doing::asleep || standing.call.number != number);)
+      standing = standing_of(id_);
+  }
+
+ private:
+  std::atomic<int> id_ = 0;
+  std::atomic<bool> has_worked_ = false;
+  std::thread thread_;
+};
+
+/// The address, without this function's own stack having it.
+__attribute__((noinline)) std::uintptr_t code_address() {
+  static volatile std::uintptr_t half = kCode / 2;
+  return half * 2 + 8;
+}
+
+class HoldsNothing : public testing::Test {
+ protected:
+  bool ask(std::uint64_t patience = kBrief) {
+    const CodeRange code = {kCode, 4096, true, 0, 0, {}};
+    Question question;
+    obstacle_ = {};
+    passing_ = {};
+    EXPECT_TRUE(question.open(0, now_ns() + kPatient, obstacle_)) << obstacle_.why;
+    // What is above the frame of this function are the test's callers, who have nothing to do with it.
+    const bool is_free = question.ask_whether_free(code, bystanders_, 0, now_ns() + patience, passing_, obstacle_);
+    left_.clear();
+    question.visit_left([this](const Obstacle &one) { left_.push_back(one); });
+    has_seen_coroutine_ = question.has_seen_coroutine();
+    return is_free;
+  }
+  void TearDown() override { bystanders_.forget_seen(); }
+
+  const AtRest at_rest_;  // the test's own thread knows the address
+  Bystanders bystanders_;
+  Obstacle obstacle_;
+  Passing passing_;
+  std::vector<Obstacle> left_;
+  bool has_seen_coroutine_ = false;
+};
+
+TEST_F(HoldsNothing, WhoSleepsWithoutAnAddressPassesAndSleepsOn) {
+  Gate gate;
+  Worker worker([&] { gate.pass(); });
+  worker.wait_until_asleep_in(SYS_read);
+  EXPECT_TRUE(ask(kPatient)) << obstacle_.why;
+  EXPECT_EQ(passing_.asked, 1U);
+  EXPECT_TRUE(ask(kPatient)) << obstacle_.why;
+  EXPECT_EQ(passing_.asked, 0U) << "it was seen";
+  gate.open();
+}
+
+#if defined(__x86_64__)
+TEST_F(HoldsNothing, AnAddressInARegisterIsSeenAcrossASystemCall) {
+  Gate gate;
+  Worker worker([&] {
+    char byte = 0;
+    long number = SYS_read;
+    // As a compiler does that keeps a slot's value in rbx.
+    __asm__ volatile("mov %[code], %%rbx; syscall; xor %%ebx, %%ebx"
+                     : "+a"(number)
+                     : "D"(static_cast<long>(gate.in())), "S"(&byte), "d"(1L), [code] "r"(code_address())
+                     : "rbx", "rcx", "r11", "memory");
+    gate.pass();
+  });
+  worker.wait_until_asleep_in(SYS_read);
+  EXPECT_FALSE(ask());
+  EXPECT_EQ(obstacle_.thread, worker.id());
+  EXPECT_EQ(obstacle_.at, kCode + 8);
+  gate.open();
+  worker.wait_until_asleep_in(SYS_read);
+  gate.open();
+}
+#endif
+
+/// Has the address on its stack while it waits for the gate.
+__attribute__((noinline)) void hold(const Gate &gate) {
+  volatile std::uintptr_t address = code_address();
+  gate.pass();
+  address = address / 2;
+}
+
+/// Overwrites what others have left on the stack.
+__attribute__((noinline)) void wipe() {
+  volatile char bytes[16384];
+  for (volatile char &byte : bytes) byte = 0;
+}
+
+TEST_F(HoldsNothing, AnAddressOnAStackIsSeen) {
+  Gate gate, second;
+  Worker worker([&] {
+    hold(gate);
+    wipe();
+    second.pass();
+  });
+  worker.wait_until_asleep_in(SYS_read);
+  EXPECT_FALSE(ask());
+  ASSERT_EQ(left_.size(), 1U);
+  EXPECT_EQ(left_[0].thread, worker.id());
+  gate.open();
+  EXPECT_TRUE(ask(kPatient)) << obstacle_.why;
+  second.open();
+}
+
+TEST_F(HoldsNothing, WhoHasNotRunSinceBeforeIsNotDisturbed) {
+  Gate gate, second;
+  Worker worker([&] {
+    hold(gate);
+    hold(second);
+  });
+  worker.wait_until_asleep_in(SYS_read);
+  bystanders_.note_sleepers();
+  EXPECT_TRUE(ask()) << obstacle_.why;
+  EXPECT_EQ(passing_.asked, 0U);
+  bystanders_.forget_seen();
+  EXPECT_TRUE(ask()) << "what lies on its stack is older";
+  bystanders_.forget_seen();
+  gate.open();
+  const std::uint64_t hang = now_ns() + kPatient;
+  while (ask() && now_ns() < hang) bystanders_.forget_seen();
+  EXPECT_EQ(obstacle_.thread, worker.id()) << "it has run";
+  second.open();
+}
+
+TEST_F(HoldsNothing, ACallWithATimeoutIsWaitedFor) {
+  std::atomic<bool> stop = false;
+  Worker worker([&] {
+    const timespec time = {0, 20'000'000};
+    while (!stop) nanosleep(&time, nullptr);
+  });
+  worker.wait_until_asleep_in(SYS_clock_nanosleep);
+  ask(0);
+  for (const Obstacle &one : left_) EXPECT_TRUE(one.call < 0 || one.call == SYS_clock_nanosleep) << one.call;
+  EXPECT_TRUE(ask(kPatient)) << "it is seen when it has run";
+  stop = true;
+}
+
+/// Starts a thread that has the address until `last` opens, while it has the address itself.
+__attribute__((noinline)) void start_holder(const Gate &first, const Gate &last, std::atomic<int> &child) {
+  hold(first);
+  std::thread([&] {
+    child = sys::thread_id();
+    hold(last);
+  }).detach();
+  while (child == 0) sched_yield();
+}
+
+TEST_F(HoldsNothing, ThreadsStartedMeanwhileAreAsked) {
+  Gate first, second, third;
+  std::atomic<int> child = 0;
+  Worker parent([&] {
+    start_holder(first, third, child);
+    wipe();
+    second.pass();
+  });
+  parent.wait_until_asleep_in(SYS_read);
+  bool is_free = true;
+  const std::uint32_t answers = Board::the() != nullptr ? Board::the()->answers.load() : 0;
+  std::thread opener([&] {
+    while (Board::the() == nullptr || Board::the()->answers == answers) sched_yield();
+    first.open();
+  });
+  is_free = ask(2000 * kMillisecond);
+  opener.join();
+  EXPECT_FALSE(is_free);
+  EXPECT_TRUE(std::any_of(left_.begin(), left_.end(), [&](const Obstacle &one) { return one.thread == child; }));
+  third.open();
+  second.open();
+  while (standing_of(child).doing != Standing::Doing::gone) sched_yield();
+}
+
+const Gate *handler_gate = nullptr;
+
+TEST_F(HoldsNothing, TheStackThatWasLeftForASignalStackIsSeen) {
+  struct sigaction action = {}, before = {};
+  action.sa_handler = [](int) { handler_gate->pass(); };
+  action.sa_flags = SA_ONSTACK;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  for (const bool holds : {true, false}) {
+    Gate gate, last;
+    handler_gate = &gate;
+    Worker worker([&] {
+      std::vector<char> memory(65536);
+      const stack_t stack = {memory.data(), 0, memory.size()};
+      sigaltstack(&stack, nullptr);
+      volatile std::uintptr_t address = holds ? code_address() : 0;
+      raise(SIGUSR1);
+      address = address / 2;
+      const stack_t none = {nullptr, SS_DISABLE, 0};
+      sigaltstack(&none, nullptr);
+    });
+    worker.wait_until_asleep_in(SYS_read);
+    EXPECT_EQ(ask(holds ? kBrief : kPatient), !holds) << obstacle_.why;
+    EXPECT_FALSE(has_seen_coroutine_);
+    gate.open();
+  }
+  sigaction(SIGUSR1, &before, nullptr);
+}
+
+TEST_F(HoldsNothing, AThreadOnAStackOfItsOwnMakingIsNotedAndInTheWay) {
+  Gate gate;
+  Worker worker([&] {
+    static ucontext_t main, other;
+    static const Gate *waits_at = nullptr;
+    waits_at = &gate;
+    std::vector<char> stack(std::size_t{64} << 10);
+    getcontext(&other);
+    other.uc_stack = {stack.data(), 0, stack.size()};
+    other.uc_link = &main;
+    makecontext(
+        &other, [] { waits_at->pass(); }, 0);
+    swapcontext(&main, &other);
+  });
+  worker.wait_until_asleep_in(SYS_read);
+  EXPECT_FALSE(ask());
+  EXPECT_TRUE(has_seen_coroutine_);
+  EXPECT_STREQ(obstacle_.why, kIsCoroutine);
+  gate.open();
 }
 
 }  // namespace
