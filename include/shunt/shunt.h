@@ -294,9 +294,11 @@ typedef struct shunt_patch_options {
   const char *provider;           /* as in shunt_options */
   shunt_reach reach;              /* as in shunt_options */
   const char *const *also;        /* as in shunt_options: for all functions of the patch */
+  /* 1: its code stays mapped after a revert, for the life of the process. See shunt_patch_revert(). */
+  int keep;
 } shunt_patch_options;
 
-#define SHUNT_PATCH_OPTIONS_INIT {sizeof(shunt_patch_options), NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL}
+#define SHUNT_PATCH_OPTIONS_INIT {sizeof(shunt_patch_options), NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL, 0}
 
 /* Loads a patch from a private copy of the file, so that a rebuilt file of the same name is a new patch. What is wrong
  * with the file is found before any of its code runs; its constructors run once, in this call. Nothing is redirected yet.
@@ -320,9 +322,61 @@ SHUNT_API shunt_code shunt_patch_plan(const shunt_patch *patch, shunt_plan **pla
  * Errors: those of shunt_patch_plan() and shunt_plan_commit(); SHUNT_E_wrong_state when it is applied already. */
 SHUNT_API shunt_code shunt_patch_apply(shunt_patch *patch, shunt_error **error);
 
-/* Takes the patch out. It can be applied again. Its code stays mapped, since a thread may still be inside it.
+/* Takes the patch out, and has its code unloaded as soon as no thread is in it or can still get into it; its destructors run then.
+ * Until that it DRAINS: threads that are inside come out, each by itself. They are looked at once in this call, for some
+ * milliseconds, and then by shunt's own thread where it runs (shunt_control_start()), with a pause that grows from a millisecond to a second;
+ * otherwise whenever shunt_patch_apply(), shunt_patch_revert(), shunt_patch_draining() or shunt_patch_wait() is called.
+ *
+ * A thread may run shunt's handler of a real-time signal then. No system call of its fails with EINTR for it; one with a relative
+ * timeout that has just begun may last up to 2 ms longer, once for each time that its thread is asked.
+ *
+ * What the patch has handed out must not outlive it: pointers to its functions (callbacks, exit handlers, destructors of thread-local keys,
+ * threads that it started), to its data (a string that it returned), and exceptions that it threw. That goes for pointers that the PROGRAM took while the patch was
+ * applied as well: the address of a redirected function, taken through a slot, is that of the replacement. Only on stacks and in registers
+ * of threads are they seen. Where that cannot be promised, load the patch with `keep`.
+ *
+ * Code is kept for ever, and shunt_patch_draining() says why: with `keep`; where slots or entries were left alone since others had written them,
+ * who may call the replacement still; where a thread was seen on a stack of its own making, since coroutines that no thread runs on
+ * cannot be seen; where the dynamic linker does not unload it (-z nodelete, unique symbols, thread-local variables that are still to be
+ * destroyed). A coroutine that is suspended in the patch, in a program whose threads were never seen on such a stack, is not seen: keep.
+ *
+ * A patch that still drains, or is kept, can be applied again. One that was unloaded cannot: SHUNT_E_wrong_state, load it again.
  * Errors: as shunt_change_revert(). */
 SHUNT_API shunt_code shunt_patch_revert(shunt_patch *patch, shunt_error **error);
+
+/* What has become of the code of a patch. */
+typedef enum shunt_patch_code {
+  SHUNT_CODE_IN_PLACE = 0, /* it is applied, or was never reverted */
+  SHUNT_CODE_DRAINING = 1, /* it will be unloaded */
+  SHUNT_CODE_UNLOADED = 2,
+  SHUNT_CODE_KEPT = 3, /* it stays mapped */
+} shunt_patch_code;
+
+/* A thread that is in the way of unloading a patch. */
+typedef struct shunt_draining_thread {
+  int thread;           /* its id, as gettid() */
+  uint64_t address;     /* where it stands, or the address in the patch that it holds; 0: not known */
+  const char *call;     /* the system call that it is asleep in, as far as that is why; "" otherwise */
+  const char *why;      /* half a sentence: "will return into it, or has an address in it on its stack" */
+} shunt_draining_thread;
+
+typedef struct shunt_draining {
+  size_t size; /* sizeof(shunt_draining), set by the caller: lets later versions of this struct grow */
+  shunt_patch_code code;
+  const char *text; /* "still draining: threads 12, 40 (asleep in epoll_wait)"; "its code stays: ..." */
+  const shunt_draining_thread *threads;
+  size_t thread_count;
+} shunt_draining;
+
+/* Looks at the code of a patch, and unloads it where that can be done now. What *draining points to lives until this or
+ * shunt_patch_wait() is called again for the patch, or it is freed. SHUNT_E_invalid_argument when draining->size is none that is known. */
+SHUNT_API shunt_code shunt_patch_draining(shunt_patch *patch, shunt_draining *draining, shunt_error **error);
+
+/* Waits until the code of a patch that was reverted is unloaded, at most `timeout_ms` milliseconds; for ever when that is negative. Not from a
+ * function of the patch, which would wait for itself.
+ * Errors: SHUNT_E_thread_in_the_way (it still drains; the message says which threads), SHUNT_E_patch_kept (it never will be; the message says
+ * why), SHUNT_E_wrong_state (it was not reverted). */
+SHUNT_API shunt_code shunt_patch_wait(shunt_patch *patch, int timeout_ms, shunt_error **error);
 
 /* The change that stands for the applied patch, or NULL. It belongs to the patch. */
 SHUNT_API const shunt_change *shunt_patch_change(const shunt_patch *patch);
@@ -330,10 +384,12 @@ SHUNT_API const shunt_change *shunt_patch_change(const shunt_patch *patch);
 /* The name that the patch was loaded under. */
 SHUNT_API const char *shunt_patch_name(const shunt_patch *patch);
 
-/* An exported symbol of the patch, as dlsym() would give it, or NULL. For variables as well as functions. */
+/* An exported symbol of the patch, as dlsym() would give it, or NULL. For variables as well as functions. Always NULL while the patch drains
+ * and after it was unloaded. */
 SHUNT_API void *shunt_patch_symbol(const shunt_patch *patch, const char *symbol);
 
-/* Frees the handle. A patch that is applied stays applied. One that never was applied is unloaded. Accepts NULL. */
+/* Frees the handle. A patch that is applied stays applied; one that drains goes on draining. One that never was applied is unloaded.
+ * Accepts NULL. */
 SHUNT_API void shunt_patch_free(shunt_patch *patch);
 
 /* ---- control ------------------------------------------------------------------------------------------------------ */

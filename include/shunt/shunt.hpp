@@ -10,6 +10,7 @@
 // move: a Redirect, a Change or an applied Patch is reverted when it goes out of scope, unless keep() was called.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -109,6 +110,7 @@ struct PatchOptions {
   std::string provider = {};
   Reach reach = Reach::automatic;
   std::vector<std::string> also = {};
+  bool keep = false;  // the code stays mapped after a revert
 };
 
 namespace detail {
@@ -328,7 +330,8 @@ class Patch {
                                            not_callers.get(),
                                            detail::or_null(options.provider),
                                            static_cast<shunt_reach>(options.reach),
-                                           also.get()};
+                                           also.get(),
+                                           options.keep ? 1 : 0};
     shunt_patch *patch = nullptr;
     shunt_error *error = nullptr;
     if (shunt_patch_load(path, &c_options, &patch, &error) != SHUNT_OK) return Error(error);
@@ -359,6 +362,20 @@ class Patch {
     shunt_error *error = nullptr;
     const shunt_code code = shunt_patch_revert(patch_.get(), &error);
     return detail::done(code, error);
+  }
+  /// Waits until the code of the reverted patch is unloaded. See shunt_patch_wait().
+  Result<void> wait(std::chrono::milliseconds at_most) {
+    shunt_error *error = nullptr;
+    const shunt_code code = shunt_patch_wait(patch_.get(), static_cast<int>(at_most.count()), &error);
+    return detail::done(code, error);
+  }
+  /// What has become of its code, with the threads that are in the way. See shunt_patch_draining().
+  [[nodiscard]] shunt_draining draining() const {
+    shunt_draining answer{};
+    answer.size = sizeof answer;
+    answer.text = "";
+    shunt_patch_draining(patch_.get(), &answer, nullptr);
+    return answer;
   }
   void keep() { patch_.reset(); }
   [[nodiscard]] bool is_applied() const { return shunt_patch_change(patch_.get()) != nullptr; }

@@ -14,6 +14,8 @@
 #include "api/handles.hpp"
 #include "base/log.hpp"
 #include "patch/registry.hpp"
+#include "threads/stack_wipe.hpp"
+#include "threads/thread_list.hpp"
 
 using shunt::core::Code;
 using shunt::core::Done;
@@ -352,10 +354,10 @@ shunt_code patch_load_fd(int fd, const char *name, const shunt_patch_options *gi
     Reach reach = Reach::automatic;
     if (!read_reach(options.reach, reach)) return bad_reach(error);
     auto handle = std::make_unique<shunt_patch>();
-    auto loaded =
-        shunt::core::Patch::load(fd, name,
-                                 {strings(options.symbols), strings(options.callers), strings(options.not_callers),
-                                  options.provider != nullptr ? options.provider : "", reach, strings(options.also)});
+    auto loaded = shunt::core::Patch::load(
+        fd, name,
+        {strings(options.symbols), strings(options.callers), strings(options.not_callers),
+         options.provider != nullptr ? options.provider : "", reach, strings(options.also), options.keep != 0});
     if (!loaded) return fail(error, std::move(loaded.error()));
     handle->patch = std::move(*loaded);
     *patch = handle.release();
@@ -371,21 +373,96 @@ shunt_code patch_plan(const shunt_patch *patch, shunt_plan **plan, shunt_error *
   });
 }
 
-shunt_code patch_apply(shunt_patch *patch, shunt_error **error) {
-  return guarded(error, [&] {
-    if (patch == nullptr) return missing(error, "the patch");
-    const auto applied = Registry::instance().apply(patch->patch, Who::self(How::program), "");
-    if (!applied) return fail(error, applied.error());
-    patch->change.change = patch->patch->change();
-    return SHUNT_OK;
+namespace {
+
+/// Calls `work(own_sp)` so that what the caller has in its registers lies on the stack above `own_sp`: a compiler may keep an address
+/// in the patch there. What is below is shunt's, and afterwards wiped: addresses that are left there would look like somebody's.
+template <class Work>
+[[gnu::noinline]] shunt_code below_caller(const Work &work) {
+  const shunt_code code = work(reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)));
+  shunt::core::wipe_stack();
+  return code;
+}
+
+shunt_code answer_draining(shunt_patch &patch, const shunt::core::Fate &fate, shunt_draining &draining) {
+  patch.draining_text = text_of(fate);
+  patch.draining_threads.clear();
+  for (const shunt::core::Obstacle &one : fate.threads)
+    patch.draining_threads.push_back(
+        {one.thread, one.at, one.call >= 0 ? shunt::core::call_name(one.call) : "", one.why});
+  const shunt_draining all = {draining.size, static_cast<shunt_patch_code>(fate.state), patch.draining_text.c_str(),
+                              patch.draining_threads.data(), patch.draining_threads.size()};
+  std::memcpy(&draining, &all, draining.size);
+  return SHUNT_OK;
+}
+
+shunt_code answer_wait(const shunt_patch &patch, const shunt::core::Fate &fate, shunt_error **error) {
+  const char *const name = patch.patch->name().c_str();
+  switch (fate.state) {
+    case shunt::core::Fate::State::unloaded:
+      return SHUNT_OK;
+    case shunt::core::Fate::State::in_place:
+      return fail(error, make_error(Code::wrong_state, "%s was not reverted", name));
+    case shunt::core::Fate::State::draining:
+      return fail(error, make_error(Code::thread_in_the_way, "%s is %s", name, text_of(fate).c_str()));
+    case shunt::core::Fate::State::kept:
+      return fail(error, make_error(Code::patch_kept, "%s was reverted; %s", name, text_of(fate).c_str()));
+  }
+  return SHUNT_E_invalid_argument;
+}
+
+}  // namespace
+
+[[gnu::noinline]] shunt_code patch_apply(shunt_patch *patch, shunt_error **error) {
+  __builtin_unwind_init();
+  return below_caller([&](std::uintptr_t own_sp) {
+    return guarded(error, [&] {
+      if (patch == nullptr) return missing(error, "the patch");
+      Registry::instance().drain(own_sp);
+      const auto applied = Registry::instance().apply(patch->patch, Who::self(How::program), "");
+      if (!applied) return fail(error, applied.error());
+      patch->change.change = patch->patch->change();
+      return SHUNT_OK;
+    });
   });
 }
 
-shunt_code patch_revert(shunt_patch *patch, shunt_error **error) {
-  return guarded(error, [&] {
-    if (patch == nullptr) return missing(error, "the patch");
-    const auto reverted = Registry::instance().revert(*patch->patch, Who::self(How::program));
-    return reverted ? SHUNT_OK : fail(error, reverted.error());
+[[gnu::noinline]] shunt_code patch_revert(shunt_patch *patch, shunt_error **error) {
+  __builtin_unwind_init();
+  return below_caller([&](std::uintptr_t own_sp) {
+    return guarded(error, [&] {
+      if (patch == nullptr) return missing(error, "the patch");
+      const auto reverted =
+          Registry::instance().revert(*patch->patch, Who::self(How::program), {patch->patch->keeps_code(), own_sp});
+      return reverted ? SHUNT_OK : fail(error, reverted.error());
+    });
+  });
+}
+
+[[gnu::noinline]] shunt_code patch_draining(shunt_patch *patch, shunt_draining *draining, shunt_error **error) {
+  __builtin_unwind_init();
+  return below_caller([&](std::uintptr_t own_sp) {
+    return guarded(error, [&] {
+      if (patch == nullptr || draining == nullptr) return missing(error, "the patch or the place for the answer");
+      if (draining->size < sizeof draining->size || draining->size > sizeof *draining) return bad_options(error);
+      Registry::instance().drain(own_sp);
+      const auto fate = Registry::instance().fate_of(*patch->patch);
+      return fate ? answer_draining(*patch, *fate, *draining) : fail(error, fate.error());
+    });
+  });
+}
+
+[[gnu::noinline]] shunt_code patch_wait(shunt_patch *patch, int timeout_ms, shunt_error **error) {
+  __builtin_unwind_init();
+  return below_caller([&](std::uintptr_t own_sp) {
+    return guarded(error, [&] {
+      if (patch == nullptr) return missing(error, "the patch");
+      constexpr std::uint64_t kMillisecond = 1'000'000;
+      const std::uint64_t until =
+          timeout_ms < 0 ? UINT64_MAX : shunt::core::now_ns() + static_cast<std::uint64_t>(timeout_ms) * kMillisecond;
+      const auto fate = Registry::instance().wait(*patch->patch, own_sp, until);
+      return fate ? answer_wait(*patch, *fate, error) : fail(error, fate.error());
+    });
   });
 }
 
@@ -396,6 +473,9 @@ const char *patch_name(const shunt_patch *patch) { return patch != nullptr ? pat
 void *patch_symbol(const shunt_patch *patch, const char *symbol) {
   return patch != nullptr && symbol != nullptr ? patch->patch->symbol(symbol) : nullptr;
 }
-void patch_free(shunt_patch *patch) { delete patch; }
+void patch_free(shunt_patch *patch) {
+  if (patch != nullptr) Registry::instance().let_go(*patch->patch);
+  delete patch;
+}
 
 }  // namespace shunt::api

@@ -33,4 +33,7 @@ struct shunt_change {
 struct shunt_patch {
   std::shared_ptr<shunt::core::Patch> patch;  // the registry has it too while it is applied
   shunt_change change;                        // what shunt_patch_change() answers
+  // What shunt_patch_draining() answered last.
+  std::string draining_text;
+  std::vector<shunt_draining_thread> draining_threads;
 };

@@ -164,6 +164,21 @@ void write_layer(Json &json, const core::StandingRedirect &redirect) {
   write_count(json, "layers", redirect.layers);
 }
 
+/// With the registry held, where it is a record's.
+void write_code(Json &json, const core::Fate &fate) {
+  json.key("code").begin_object().key("state").string(core::state_name(fate.state)).key("why").string(fate.why);
+  json.key("threads").begin_array();
+  for (const core::Obstacle &one : fate.threads) {
+    json.begin_object().key("thread").number(one.thread).key("address").address(one.at);
+    json.key("asleep_in")
+        .string(one.call >= 0 ? core::call_name(one.call) : "")
+        .key("why")
+        .string(one.why)
+        .end_object();
+  }
+  json.end_array().key("text").string(core::text_of(fate)).end_object();
+}
+
 /// What a redirect's function is called in the patch.
 const char *replacement_name(const Record &record, const std::string &symbol) {
   for (const core::Replacement &one : record.patch->replacements())
@@ -200,6 +215,8 @@ void write_record(Json &json, const Record &record, const StandingChange *change
   }
   json.end_array();
   write_objects(json, change);
+  // Of a patch that was reverted and is applied again the code is in use: it is told of the newer record.
+  write_code(json, record.code->fate);
   json.end_object();
 }
 
@@ -254,6 +271,7 @@ void write_reverted(Json &json, const std::vector<Registry::Reverted> &reverted)
     write_count(json, "slots", one.slots);
     write_count(json, "entries", one.entries);
     write_count(json, "conflicts", one.conflicts);
+    write_code(json, one.fate);
     json.end_object();
   }
   json.end_array();

@@ -18,6 +18,8 @@
 #include "control/lock.hpp"
 #include "control/server.hpp"
 #include "control/wake.hpp"
+#include "threads/at_rest.hpp"
+#include "threads/thread_list.hpp"
 
 namespace shunt::control {
 namespace {
@@ -47,7 +49,14 @@ const SocketFile *socket_files = nullptr;  // all that were ever made
 
 std::atomic<Wake *> wake = nullptr;
 
-void on_signal(int) { wake.load(std::memory_order_acquire)->ring(); }
+std::atomic<bool> is_to_look = false;  // through the folder
+
+void ring() { wake.load(std::memory_order_acquire)->ring(); }
+
+void on_signal(int) {
+  is_to_look.store(true);
+  ring();
+}
 
 void remove_at_exit() {
   const SocketFile *const file = socket_file.exchange(nullptr);
@@ -68,6 +77,7 @@ class Control {
   void announce();
   bool repair();
   int timeout_ms(bool is_whole);
+  static int wait(std::vector<pollfd> &sources, int timeout);
   void round(const std::vector<pollfd> &sources);
   void look_whether_taken_over();
 
@@ -129,6 +139,7 @@ Result<Done> Control::start(const Options &options) {
     return Done{};
   }
   is_started_ = true;
+  core::Registry::instance().ring_when_draining(&ring);
   if (folder_) {
     repair();
     folder_->folder().look_at_all();
@@ -225,7 +236,7 @@ void Control::run(bool is_child) {
     } catch (const std::bad_alloc &) {
       timeout = kFirstLookMs;  // the application is out of memory, which it will notice by itself
     }
-    const int ready = poll(sources.data(), sources.size(), timeout);
+    const int ready = wait(sources, timeout);
     if (ready < 0) continue;
     try {
       const OwnedMutex::Guard guard(mutex_);
@@ -235,11 +246,20 @@ void Control::run(bool is_child) {
   }
 }
 
+/// As poll().
+int Control::wait(std::vector<pollfd> &sources, int timeout) {
+  const core::AtRest at_rest;
+  return poll(sources.data(), sources.size(), timeout);
+}
+
 void Control::round(const std::vector<pollfd> &sources) {
   look_whether_taken_over();
   if (folder_ && sources.size() > 1 && sources[1].revents != 0) folder_->read_events();
-  if (!sources.empty() && sources[0].revents != 0 && wake.load()->take() && folder_) folder_->folder().look_at_all();
+  if (!sources.empty() && sources[0].revents != 0 && wake.load()->take() && is_to_look.exchange(false) && folder_)
+    folder_->folder().look_at_all();
   server_.serve(sources);
+  const core::OwnedMutex::Away away(mutex_);  // destructors of a patch may run
+  core::Registry::instance().drain(core::Question::kOwnThread);
 }
 
 /// Makes anew what the application closed. False when that failed for something.
@@ -277,8 +297,12 @@ bool Control::repair() {
 /// For poll(): for ever, unless a client may become too slow, or there is something to look at now and then.
 int Control::timeout_ms(bool is_whole) {
   int timeout = -1;
+  if (const auto next = core::Registry::instance().next_drain()) {
+    const std::uint64_t now = core::now_ns();
+    timeout = *next <= now ? 0 : static_cast<int>((*next - now) / 1'000'000 + 1);
+  }
   if ((options_.signal != 0 && !is_taken_over_told_) || !is_whole) {
-    timeout = look_ms_;
+    timeout = timeout < 0 ? look_ms_ : std::min(timeout, look_ms_);
     look_ms_ = std::min(2 * look_ms_, kSlowestLookMs);
   }
   if (const auto deadline = server_.deadline()) {

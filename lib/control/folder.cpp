@@ -52,6 +52,12 @@ core::Result<std::unique_ptr<Patch>> load(int fd, const std::string &path) {
   return Patch::load(fd, path.c_str(), {});
 }
 
+/// The log tells what goes wrong. A patch's destructors may run, like its constructors.
+bool revert(Patch &patch, const Who &who) {
+  const core::OwnedMutex::Away away(control_mutex());
+  return static_cast<bool>(Registry::instance().revert(patch, who, {}));
+}
+
 /// NULL when it was refused, which is logged.
 std::shared_ptr<Patch> load_and_apply(int fd, const std::string &path, const Who &who) {
   auto loaded = load(fd, path);
@@ -140,7 +146,7 @@ void Folder::look_at_file(const std::string &name) {
     if (fresh == nullptr)
       fresh = std::move(known->second.patch);
     else
-      (void)Registry::instance().revert(*known->second.patch, by_folder());  // the log tells what goes wrong
+      revert(*known->second.patch, by_folder());
   }
   files_.insert_or_assign(name, File{status.st_dev, status.st_ino, status.st_ctim, std::move(fresh)});
 }
@@ -149,8 +155,7 @@ void Folder::look_at_file(const std::string &name) {
 void Folder::forget(std::map<std::string, File>::iterator known) {
   const std::shared_ptr<Patch> patch = known->second.patch;
   if (patch != nullptr) {
-    const auto reverted = Registry::instance().revert(*patch, by_folder());
-    if (!reverted && patch->change() != nullptr)
+    if (!revert(*patch, by_folder()) && patch->change() != nullptr)
       return;  // the log has told; it is tried again when the folder is looked through
   }
   files_.erase(known);

@@ -31,6 +31,7 @@ constexpr FieldRule kRules[] = {
     {Tag::force_permissions, "force-permissions", kPatch, nullptr, nullptr, &Request::force_permissions},
     {Tag::reach, "reach", kPatch, &Request::reach},
     {Tag::also, "also", kPatch, nullptr, &Request::also},
+    {Tag::keep, "keep", kPatch | bit(Type::revert), nullptr, nullptr, &Request::keep},
 };
 
 constexpr std::size_t kFieldHeader = sizeof(std::uint16_t) + sizeof(std::uint32_t);

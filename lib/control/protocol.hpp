@@ -54,13 +54,14 @@ enum class Tag : std::uint16_t {
   force_permissions = 9,  // flag of `apply`: take a file that the rules forbid
   reach = 10,             // "auto", "slots" or "entry"
   also = 11,              // a further name of the same code that is meant. Any number of them
+  keep = 12,              // flag: the code of the patch stays mapped after a revert
 };
 
 struct Request {
   Type type = Type::hello;
   std::string file, name, provider, reach;
   std::vector<std::string> symbols, callers, not_callers, also;
-  bool all = false, verify = false, force_permissions = false;
+  bool all = false, verify = false, force_permissions = false, keep = false;
 
   bool operator==(const Request &) const = default;
 };

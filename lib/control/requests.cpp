@@ -40,8 +40,8 @@ class FileRequest {
  public:
   FileRequest(const Request &request, const core::Fd &file)
       : request_(request),
-        options_{request.symbols,  request.callers,         request.not_callers,
-                 request.provider, reach_of(request.reach), request.also},
+        options_{request.symbols,         request.callers, request.not_callers, request.provider,
+                 reach_of(request.reach), request.also,    request.keep},
         name_(request.name.empty() ? core::name_of_file(request.file) : request.name) {
     facts_.file = request.file;
     read(file);
@@ -106,12 +106,15 @@ class FileRequest {
 };
 
 std::string revert(const Request &request, const Who &who) {
+  // A patch's destructors may run, like its constructors.
+  const core::OwnedMutex::Away away(control_mutex());
+  const core::Leaving leaving = {request.keep};
   std::vector<Registry::Reverted> reverted;
   if (request.all) {
-    const auto error = Registry::instance().revert_all(who, reverted);
+    const auto error = Registry::instance().revert_all(who, leaving, reverted);
     return error ? answer_error(*error, &reverted) : answer_reverted(reverted);
   }
-  auto one = Registry::instance().revert(request.name, who);
+  auto one = Registry::instance().revert(request.name, who, leaving);
   if (!one) return answer_error(one.error());
   reverted.push_back(std::move(*one));
   return answer_reverted(reverted);

@@ -66,9 +66,29 @@ void Engine::place_patch(const std::string &linked, std::uintptr_t inside) {
   if (KnownCode *const known = codes_.around(inside)) known->untouchable = "belongs to a patch";
 }
 
+/// The eldest of that name: once it is unmapped, the next one may be called the same.
 void Engine::remove_patch(const std::string &linked) {
-  if (const Guard guard(*this); guard)
-    std::erase_if(patches_, [&](const LoadedPatch &patch) { return patch.linked == linked; });
+  const Guard guard(*this);
+  if (!guard) return;
+  const auto patch =
+      std::find_if(patches_.begin(), patches_.end(), [&](const LoadedPatch &one) { return one.linked == linked; });
+  if (patch != patches_.end()) patches_.erase(patch);
+}
+
+Engine::Ended Engine::end_life(CodeLife &life, std::uintptr_t begin, std::uintptr_t end,
+                               const std::function<bool()> &is_free, std::string &symbol) {
+  const Guard guard(*this);
+  if (!guard) return Ended::busy;
+  for (const Change *change : layers_.changes()) {
+    for (const ChangeRedirect &redirect : change->redirects) {
+      if (!redirect.is_active() || redirect.replacement - begin >= end - begin) continue;
+      symbol = redirect.request->symbol;
+      return Ended::redirected;
+    }
+  }
+  if (!is_free()) return Ended::refused;
+  life.is_loaded = false;
+  return Ended::yes;
 }
 
 // ---- plan ------------------------------------------------------------------------------------------------------------
@@ -269,10 +289,15 @@ void lead_others_back(Writer &writer, std::span<const Layers::NewOriginal> other
 /// `change` has the plan's slots and no more.
 Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> change, const Plan &plan,
                                                         Outside &outside) {
-  for (const auto &request : plan.requests)
+  for (const auto &request : plan.requests) {
     if (request->replacement == 0)
       return make_error(Code::wrong_state, "the replacement of '%s' is not loaded: this plan is only to be looked at",
                         request->symbol.c_str());
+    if (request->life != nullptr && !request->life->is_loaded)
+      return make_error(Code::wrong_state,
+                        "the code of the patch that replaces '%s' was unloaded after its revert: load the patch again",
+                        request->symbol.c_str());
+  }
   std::vector<std::uintptr_t> cells;  // what the users' words held, to be put back on failure
   for (std::uint32_t k = 0; k < plan.requests.size(); ++k) {
     const PlannedRedirect &planned = plan.redirects[k];
@@ -317,6 +342,8 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     return problem.to_error();
   }
   change->is_applied = true;
+  for (const auto &request : plan.requests)
+    if (request->life != nullptr) request->life->uses += 1;
   adopted_below_ = std::min(adopted_below_, plan.objects_below);
   adopted_generation_ = plan.generation;
   settle();

@@ -11,7 +11,9 @@
 // Trampolines stay for the life of the process: a replacement that was reverted may still be running and call its original.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/owned_mutex.hpp"
@@ -19,6 +21,7 @@
 #include "engine/imports.hpp"
 #include "engine/late_objects.hpp"
 #include "engine/layers.hpp"
+#include "engine/loaded_patch.hpp"
 #include "engine/object_codes.hpp"
 #include "engine/outside.hpp"
 #include "engine/plan.hpp"
@@ -68,6 +71,12 @@ class Engine {
   /// It is loaded: there.
   void place_patch(const std::string &linked, std::uintptr_t inside);
   void remove_patch(const std::string &linked);
+
+  enum class Ended : std::uint8_t { yes, refused, redirected, busy };
+  /// Before the code in [begin, end) is unloaded: no redirect leads into it, and `is_free()`, which is asked with the engine held,
+  /// agrees. From then on none can: whoever commits an old plan is told so. `redirected`: `symbol` is one that leads there.
+  Ended end_life(CodeLife &life, std::uintptr_t begin, std::uintptr_t end, const std::function<bool()> &is_free,
+                 std::string &symbol);
 
   /// Runs `visit(objects)` with the loader's lock held.
   template <class Visit>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -12,6 +13,12 @@
 
 namespace shunt::core {
 
+/// Whether redirects may lead into code that can be unloaded. Changed with the engine held.
+struct CodeLife {
+  std::atomic<bool> is_loaded = true;
+  std::atomic<std::uint32_t> uses = 0;  // transactions that led there
+};
+
 struct LoadedPatch {
   std::string linked;                // what the dynamic linker calls it: a descriptor
   std::string file;                  // what it is called
@@ -19,7 +26,7 @@ struct LoadedPatch {
   std::uintptr_t inside = 0;         // an address inside it, once it is loaded
 
   [[nodiscard]] bool is(const Object &object) const {
-    return inside != 0 ? object.contains(inside) : linked == object.linked;
+    return linked == object.linked && (inside == 0 || object.contains(inside));
   }
 };
 

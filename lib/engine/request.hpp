@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "elf/symbols.hpp"
+#include "engine/loaded_patch.hpp"
 #include "objects/object_table.hpp"
 
 namespace shunt::core {
@@ -49,8 +50,9 @@ struct Request {
   const SymbolName name{symbol.c_str()};
   const std::uintptr_t replacement;  // 0: of a patch that is not loaded, for a plan that is only looked at
   std::shared_ptr<const CallerFilter> filter;
-  std::string provider;  // glob; "" any
-  std::string version;   // "" any
+  std::shared_ptr<CodeLife> life;  // of the replacement's code; NULL: it stays
+  std::string provider;            // glob; "" any
+  std::string version;             // "" any
   Reach reach = Reach::automatic;
   std::vector<std::string> also;  // further names of the same code that are meant too
   std::uintptr_t *original_cell = nullptr;

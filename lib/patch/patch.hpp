@@ -5,7 +5,7 @@
 // file of the same name is a new patch, which the dynamic linker would otherwise take for the old one. All that can be
 // wrong with it is looked for before it is loaded, since loading runs its constructors.
 //
-// A patch that was applied once stays mapped after its revert: a thread may still be inside its code.
+// When its code is unmapped after a revert is the registry's to see to (patch_code.hpp): a thread may still be inside it.
 #pragma once
 
 #include <memory>
@@ -14,6 +14,7 @@
 
 #include "base/result.hpp"
 #include "engine/engine.hpp"
+#include "patch/patch_code.hpp"
 #include "patch/patch_file.hpp"
 
 namespace shunt::core {
@@ -35,19 +36,20 @@ class Patch {
   [[nodiscard]] const std::string &name() const { return facts_.file; }
   [[nodiscard]] const FileFacts &facts() const { return facts_; }
   [[nodiscard]] const std::vector<Replacement> &replacements() const { return replacements_; }
-  [[nodiscard]] void *symbol(const char *symbol) const;
+  [[nodiscard]] void *symbol(const char *symbol) const { return code_->symbol(symbol); }
+  [[nodiscard]] const std::shared_ptr<PatchCode> &code() const { return code_; }
+  /// Its code stays mapped after a revert.
+  [[nodiscard]] bool keeps_code() const { return keeps_code_; }
 
  private:
   explicit Patch(FileFacts facts) : facts_(std::move(facts)) {}
 
   FileFacts facts_;
-  void *handle_ = nullptr;     // of dlopen
-  std::string linked_;         // what the dynamic linker calls it
-  std::uintptr_t inside_ = 0;  // an address inside the loaded patch
+  std::shared_ptr<PatchCode> code_;
   std::vector<Replacement> replacements_;
   Requests requests_;  // one for each replacement
   std::unique_ptr<Change> change_;
-  bool was_applied_ = false;
+  bool keeps_code_ = false;
 };
 
 }  // namespace shunt::core

@@ -19,6 +19,7 @@ struct PatchOptions {
   std::string provider;
   Reach reach = Reach::automatic;
   std::vector<std::string> also;
+  bool keeps_code = false;  // it stays mapped after a revert
 };
 
 /// What the log and the status say about a file.

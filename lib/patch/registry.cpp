@@ -6,9 +6,17 @@
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "base/syscalls.hpp"
+#include "threads/thread_list.hpp"
 
 namespace shunt::core {
 namespace {
+
+constexpr std::uint64_t kMillisecond = 1'000'000;
+// Between two looks at code that drains; the pause doubles.
+constexpr std::uint64_t kFirstPause = kMillisecond, kLongestPause = 1000 * kMillisecond;
+// How long threads are waited for in one look. Others who want the engine wait as long.
+constexpr std::uint64_t kFirstLook = 5 * kMillisecond, kLook = 50 * kMillisecond;
 
 timespec now(clockid_t clock) {
   timespec time{};
@@ -47,6 +55,13 @@ void tell_applied(const Record &record, std::int64_t microseconds) {
       shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, entries_text(record.entries).c_str(),
       static_cast<long long>(microseconds), how_name(record.by.how), record.by.uid, record.by.pid,
       or_none(record.facts.build_id), or_none(record.facts.sha256));
+}
+
+void tell_gone(const Record &record, const Fate &fate) {
+  const bool is_unloaded = fate.state == Fate::State::unloaded;
+  log(SHUNT_LOG_INFO, "%s %s: '%s'%s%s; build-id %s, sha256 %s", is_unloaded ? "unloaded" : "not unloaded",
+      shown(record.facts.file).c_str(), shown(record.name).c_str(), is_unloaded ? "" : ", ",
+      is_unloaded ? "" : text_of(fate).c_str(), or_none(record.facts.build_id), or_none(record.facts.sha256));
 }
 
 void tell_reverted(const Record &record, const Who &who, std::size_t conflicts) {
@@ -98,7 +113,10 @@ Registry &Registry::instance() {
 Registry::Registry() {
   Engine::instance();
   pthread_atfork([] { instance().mutex_.before_fork(); }, [] { instance().mutex_.after_fork_in_parent(); },
-                 [] { instance().mutex_.after_fork_in_child(); });
+                 [] {
+                   instance().mutex_.after_fork_in_child();
+                   for (const auto &one : instance().draining_) one->code->is_being_looked_at = false;
+                 });
 }
 
 Record *Registry::with_name(const std::string &name) {
@@ -157,6 +175,10 @@ Result<Registry::Applied> Registry::apply(const std::shared_ptr<Patch> &patch, c
   }
   Record &fresh = **record;
   fresh.patch = patch;
+  fresh.code = patch->code();
+  end_draining(fresh.code.get());
+  fresh.code->fate = {};
+  fresh.code->hand_out(true);
   fresh.id = next_id_++;
   fresh.applied_at = now(CLOCK_REALTIME);
   fresh.slots = patch->change()->list.slots.size();
@@ -172,9 +194,12 @@ Result<Registry::Applied> Registry::apply(const std::shared_ptr<Patch> &patch, c
 // ---- revert
 
 /// With the registry held.
-Result<Registry::Reverted> Registry::revert_record(const std::shared_ptr<Record> &record, const Who &who) {
-  Reverted reverted{record->id, record->name, record->slots, record->entries, 0};
+Result<Registry::Reverted> Registry::revert_record(const std::shared_ptr<Record> &record, const Who &who,
+                                                   const Leaving &leaving) {
+  Reverted reverted{record->id, record->name, record->slots, record->entries, 0, {}};
   reverted_.reserve(kRevertedKept + 1);
+  draining_.reserve(draining_.size() + 1);
+  const auto draining = std::make_shared<Draining>();
   if (const Result<Done> done = record->patch->revert(); !done) {
     ++counters_.refused;
     return done.error();
@@ -182,6 +207,8 @@ Result<Registry::Reverted> Registry::revert_record(const std::shared_ptr<Record>
   reverted.conflicts = record->conflicts = record->patch->last_conflicts();
   record->reverted_at = now(CLOCK_REALTIME);
   record->reverted_by = who;
+  const bool keeps_code = leaving.keeps_code || record->patch->keeps_code();
+  leave(draining, record, keeps_code);
   record->patch.reset();
   reverted_.push_back(record);
   if (reverted_.size() > kRevertedKept) reverted_.erase(reverted_.begin());
@@ -190,23 +217,28 @@ Result<Registry::Reverted> Registry::revert_record(const std::shared_ptr<Record>
   return reverted;
 }
 
-Result<Registry::Reverted> Registry::revert(Patch &patch, const Who &who) {
+Result<Registry::Reverted> Registry::revert(Patch &patch, const Who &who, const Leaving &leaving) {
   OwnedMutex::Guard guard(mutex_);
   if (!guard) return busy();
   const auto found =
       std::find_if(applied_.begin(), applied_.end(), [&](const auto &one) { return one->patch.get() == &patch; });
   if (found == applied_.end()) return make_error(Code::wrong_state, "%s is not applied", patch.name().c_str());
   const std::shared_ptr<Record> record = *found;
-  auto reverted = revert_record(record, who);
+  auto reverted = revert_record(record, who, leaving);
   guard.release();
-  if (reverted)
-    tell_reverted(*record, who, reverted->conflicts);
-  else
+  if (!reverted) {
     tell_no("reverted", record->facts, who, reverted.error());
+    return reverted;
+  }
+  tell_reverted(*record, who, reverted->conflicts);
+  drain(leaving.own_sp);
+  if (const OwnedMutex::Guard again(mutex_); again) reverted->fate = record->code->fate;
+  if (reverted->fate.state == Fate::State::kept) tell_gone(*record, reverted->fate);
+  if (const auto bell = bell_.load(); bell != nullptr && reverted->fate.state == Fate::State::draining) bell();
   return reverted;
 }
 
-Result<Registry::Reverted> Registry::revert(const std::string &name, const Who &who) {
+Result<Registry::Reverted> Registry::revert(const std::string &name, const Who &who, const Leaving &leaving) {
   std::shared_ptr<Patch> patch;
   {
     const OwnedMutex::Guard guard(mutex_);
@@ -218,7 +250,7 @@ Result<Registry::Reverted> Registry::revert(const std::string &name, const Who &
     else
       ++counters_.refused;
   }
-  if (patch != nullptr) return revert(*patch, who);
+  if (patch != nullptr) return revert(*patch, who, leaving);
   Error error = make_error(Code::unknown_patch, "no patch '%s' is applied", name.c_str());
   FileFacts facts;
   facts.file = name;
@@ -226,7 +258,7 @@ Result<Registry::Reverted> Registry::revert(const std::string &name, const Who &
   return error;
 }
 
-std::optional<Error> Registry::revert_all(const Who &who, std::vector<Reverted> &reverted) {
+std::optional<Error> Registry::revert_all(const Who &who, const Leaving &leaving, std::vector<Reverted> &reverted) {
   std::vector<std::shared_ptr<Patch>> patches;
   {
     const OwnedMutex::Guard guard(mutex_);
@@ -236,13 +268,122 @@ std::optional<Error> Registry::revert_all(const Who &who, std::vector<Reverted> 
   reverted.reserve(patches.size());
   std::optional<Error> first;
   for (auto patch = patches.rbegin(); patch != patches.rend(); ++patch) {
-    auto done = revert(**patch, who);
+    auto done = revert(**patch, who, leaving);
     if (done)
       reverted.push_back(std::move(*done));
     else if (done.error().code != Code::wrong_state && !first)  // that: somebody else reverted it meanwhile
       first = done.error();
   }
   return first;
+}
+
+// ---- draining
+
+/// With the registry held: what is to become of the code of a patch that was just reverted. `draining` and room for it are there.
+void Registry::leave(const std::shared_ptr<Draining> &draining, const std::shared_ptr<Record> &record,
+                     bool keeps_code) {
+  PatchCode &code = *record->code;
+  const char *const why = keeps_code              ? "that was asked for"
+                          : record->conflicts > 0 ? "others have changed what led to it, and may still call it"
+                                                  : code.why_never_unloaded();
+  if (why != nullptr) {
+    code.fate = {Fate::State::kept, why};
+    return;
+  }
+  code.hand_out(false);
+  code.fate = {Fate::State::draining};
+  draining->code = record->code;
+  draining->record = record;
+  draining_.push_back(draining);
+  draining_count_.store(draining_.size());
+}
+
+/// With the registry held: the code is in use again.
+void Registry::end_draining(const PatchCode *code) {
+  std::erase_if(draining_, [&](const auto &one) { return one->code.get() == code; });
+  draining_count_.store(draining_.size());
+}
+
+/// One whose turn it is, or the one of `code`, to be looked at.
+std::shared_ptr<Registry::Draining> Registry::take(const PatchCode *code, std::uint64_t time) {
+  const OwnedMutex::Guard guard(mutex_);
+  if (!guard) return nullptr;
+  const auto found = std::find_if(draining_.begin(), draining_.end(), [&](const auto &one) {
+    return !one->code->is_being_looked_at && (code != nullptr ? one->code.get() == code : one->next_at <= time);
+  });
+  if (found == draining_.end()) return nullptr;
+  (*found)->code->is_being_looked_at = true;
+  return *found;
+}
+
+void Registry::look_at(const std::shared_ptr<Draining> &one, std::uintptr_t own_sp, std::uint64_t wait_ns) {
+  Fate found;
+  one->code->try_to_unload(own_sp, wait_ns, found);
+  OwnedMutex::Guard guard(mutex_);
+  if (!guard) return;
+  PatchCode &code = *one->code;
+  code.is_being_looked_at = false;
+  // It may have been applied again meanwhile, or even reverted again. What is unloaded is so whatever was asked for since.
+  const bool is_over = std::find(draining_.begin(), draining_.end(), one) == draining_.end();
+  if (is_over && found.state != Fate::State::unloaded) return;
+  code.fate = found;
+  if (found.state == Fate::State::draining) {
+    one->pause = one->pause == 0 ? kFirstPause : std::min(2 * one->pause, kLongestPause);
+    one->next_at = now_ns() + one->pause;
+    return;
+  }
+  if (found.state == Fate::State::kept) code.hand_out(true);
+  end_draining(&code);
+  guard.release();
+  if (one->record != nullptr) tell_gone(*one->record, found);
+}
+
+void Registry::drain(std::uintptr_t own_sp) {
+  if (draining_count_.load() == 0) return;
+  const std::uint64_t time = now_ns();
+  while (const auto one = take(nullptr, time))
+    look_at(one, own_sp, one->pause == 0 ? kFirstLook : std::min(one->pause, kLook));
+}
+
+std::optional<std::uint64_t> Registry::next_drain() {
+  if (draining_count_.load() == 0) return std::nullopt;
+  const OwnedMutex::Guard guard(mutex_);
+  std::optional<std::uint64_t> first;
+  for (const auto &one : draining_) {
+    const std::uint64_t next = one->code->is_being_looked_at ? now_ns() + kLook : one->next_at;
+    if (!first || next < *first) first = next;
+  }
+  return first;
+}
+
+Result<Fate> Registry::fate_of(const Patch &patch) {
+  const OwnedMutex::Guard guard(mutex_);
+  if (!guard) return busy();
+  return patch.code()->fate;
+}
+
+Result<Fate> Registry::wait(const Patch &patch, std::uintptr_t own_sp, std::uint64_t until) {
+  for (std::uint64_t pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause / 50)) {
+    if (const auto one = take(patch.code().get(), 0)) look_at(one, own_sp, kLook);
+    const auto fate = fate_of(patch);
+    const std::uint64_t time = now_ns();
+    if (!fate || fate->state != Fate::State::draining || time >= until) return fate;
+    const std::uint64_t left = std::min(pause, until - time);
+    const timespec duration = {static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+    sys::call(SYS_nanosleep, &duration, nullptr);
+  }
+}
+
+void Registry::let_go(const Patch &patch) {
+  const auto draining = std::make_shared<Draining>();
+  const OwnedMutex::Guard guard(mutex_);
+  PatchCode &code = *patch.code();
+  if (!guard || patch.change() != nullptr || code.fate.state != Fate::State::in_place || code.life()->uses == 0) return;
+  code.fate = {Fate::State::draining};
+  code.hand_out(false);
+  draining->code = patch.code();
+  draining_.push_back(draining);
+  draining_count_.store(draining_.size());
 }
 
 // ---- others

@@ -4,10 +4,14 @@
 //
 // Each apply, revert and refusal is one line of the log: who, what (file, build-id, sha256) and the result. Lines are made
 // when no lock is held, since the log is foreign code.
+//
+// The code of a patch that was reverted drains (patch_code.hpp) whoever still has the patch: drain() is to be called now and then until
+// it is unloaded. Shunt's thread does that where it runs; every apply and revert does it besides.
 #pragma once
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <ctime>
 #include <functional>
 #include <memory>
@@ -35,6 +39,12 @@ struct Who {
   static Who self(How how);
 };
 
+/// How the code of a patch is left after a revert.
+struct Leaving {
+  bool keeps_code = false;                       // it is not unloaded
+  std::uintptr_t own_sp = Question::kOwnThread;  // as Question::ask_whether_free()
+};
+
 /// A patch that was applied.
 struct Record {
   std::uint64_t id = 0;  // from 1, in the order in which patches were applied
@@ -49,6 +59,7 @@ struct Record {
   timespec reverted_at = {};
   Who reverted_by;
   std::size_t conflicts = 0;  // slots that the revert left alone
+  std::shared_ptr<PatchCode> code;
 };
 
 struct Counters {
@@ -72,12 +83,28 @@ class Registry {
     std::uint64_t id;
     std::string name;
     std::size_t slots, entries, conflicts;
+    Fate fate;  // after a first look
   };
   /// Errors of both: as Patch::revert(); unknown_patch.
-  Result<Reverted> revert(Patch &patch, const Who &who);
-  Result<Reverted> revert(const std::string &name, const Who &who);
+  Result<Reverted> revert(Patch &patch, const Who &who, const Leaving &leaving);
+  Result<Reverted> revert(const std::string &name, const Who &who, const Leaving &leaving);
   /// All that are applied, newest first. The first error, when one cannot be; the others are reverted all the same.
-  std::optional<Error> revert_all(const Who &who, std::vector<Reverted> &reverted);
+  std::optional<Error> revert_all(const Who &who, const Leaving &leaving, std::vector<Reverted> &reverted);
+
+  // ---- draining
+
+  /// Looks again at all that drain and whose turn it is. `own_sp`: as Question::ask_whether_free().
+  void drain(std::uintptr_t own_sp);
+  /// When it is somebody's turn (now_ns()); none: nothing drains.
+  std::optional<std::uint64_t> next_drain();
+  /// Calls `bell` whenever something begins to drain, on the thread that reverted it. For one listener.
+  void ring_when_draining(void (*bell)()) { bell_.store(bell); }
+  /// What has become of the code of a patch.
+  Result<Fate> fate_of(const Patch &patch);
+  /// Looks until the code is unloaded or kept, or `until` (now_ns()) has come.
+  Result<Fate> wait(const Patch &patch, std::uintptr_t own_sp, std::uint64_t until);
+  /// Nobody has the patch any more, which plans of it may have been committed of.
+  void let_go(const Patch &patch);
 
   /// name_taken when a patch of this name is applied.
   std::optional<Error> check_name(const std::string &name);
@@ -92,12 +119,26 @@ class Registry {
  private:
   Registry();
   [[nodiscard]] Record *with_name(const std::string &name);
-  Result<Reverted> revert_record(const std::shared_ptr<Record> &record, const Who &who);
+  Result<Reverted> revert_record(const std::shared_ptr<Record> &record, const Who &who, const Leaving &leaving);
+
+  /// Code that drains.
+  struct Draining {
+    std::shared_ptr<PatchCode> code;
+    std::shared_ptr<Record> record;  // NULL where no record was made, of a patch whose plans were committed
+    std::uint64_t next_at = 0, pause = 0;
+  };
+  void leave(const std::shared_ptr<Draining> &draining, const std::shared_ptr<Record> &record, bool keeps_code);
+  void end_draining(const PatchCode *code);
+  void look_at(const std::shared_ptr<Draining> &one, std::uintptr_t own_sp, std::uint64_t wait_ns);
+  std::shared_ptr<Draining> take(const PatchCode *code, std::uint64_t time);
   Result<std::shared_ptr<Record>> prepare(const std::shared_ptr<Patch> &patch, const Who &who, const std::string &name);
 
   static constexpr std::size_t kRevertedKept = 64;
   OwnedMutex mutex_;
   Records applied_, reverted_;
+  std::vector<std::shared_ptr<Draining>> draining_;
+  std::atomic<std::size_t> draining_count_ = 0;  // asked without the registry
+  std::atomic<void (*)()> bell_ = nullptr;
   Counters counters_;
   std::uint64_t next_id_ = 1;
 };

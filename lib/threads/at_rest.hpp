@@ -1,5 +1,5 @@
-// at_rest.hpp: shunt's own thread, while it waits or asks. It blocks all signals, so it cannot be asked; and need not be: what it runs then is
-// code of shunt, none of which holds an address in a patch.
+// at_rest.hpp: shunt's own thread, while it waits. It blocks all signals, so it cannot be asked; and need not be: what it runs then is
+// code of shunt, which holds no address in a patch. At other times it may be in a patch: what it calls may be redirected.
 #pragma once
 
 #include <atomic>

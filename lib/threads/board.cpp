@@ -21,50 +21,50 @@ std::atomic<Board *> the_board = nullptr;
 // Everything here runs in the thread that was asked. It calls nothing but system calls: whatever it called might be the function that
 // changes.
 
-std::uint32_t look_whether_outside(const Board &board, Record &record, ucontext_t &context) {
+std::uint32_t look_whether_outside(const Board &board, AskedThread &record, ucontext_t &context) {
   const std::uintptr_t pc = NativeContext::pc(context), to = board.ranges->moved(pc);
   record.at = pc;
   record.why = kStandsThere;
-  if (to == 0) return Record::in_the_way;
+  if (to == 0) return AskedThread::in_the_way;
   const std::uintptr_t sp = NativeContext::sp(context), end = board.stacks->end_of(sp);
   record.why = kStackUnknown;
-  if (end == 0) return Record::in_the_way;
+  if (end == 0) return AskedThread::in_the_way;
   const std::uintptr_t link = NativeContext::link(context);
   Scan scan = board.ranges->will_return(link) ? Scan::found : Scan::clean;
   if (scan == Scan::found)
     record.at = link;
   else
     scan = scan_stack(*board.ranges, sp, end, record.buffer, record.at);
-  if (scan == Scan::failed) return Record::in_the_way;
+  if (scan == Scan::failed) return AskedThread::in_the_way;
   record.why = kReturnsThere;
   // Moved in any case: it is out of the bytes then, and asked again for the rest.
   if (to != pc) NativeContext::set_pc(context, to);
-  if (scan == Scan::found) return Record::in_the_way;
-  return to == pc ? Record::passed : Record::was_moved;
+  if (scan == Scan::found) return AskedThread::in_the_way;
+  return to == pc ? AskedThread::passed : AskedThread::was_moved;
 }
 
-std::uint32_t scan_for_addresses(const Board &board, Record &record, std::uintptr_t from, std::uintptr_t end) {
+std::uint32_t scan_for_addresses(const Board &board, AskedThread &record, std::uintptr_t from, std::uintptr_t end) {
   const Scan scan = scan_stack(*board.ranges, from, end, record.buffer, record.at);
   record.why = scan == Scan::failed ? kStackUnknown : kHasAddressOnStack;
-  return scan == Scan::clean ? Record::passed : Record::in_the_way;
+  return scan == Scan::clean ? AskedThread::passed : AskedThread::in_the_way;
 }
 
 /// The thread is in a handler of the application's, on its alternate stack: that, and the stack that it left for it.
-std::uint32_t look_at_both_stacks(const Board &board, Record &record, std::uintptr_t sp, std::uintptr_t end) {
+std::uint32_t look_at_both_stacks(const Board &board, AskedThread &record, std::uintptr_t sp, std::uintptr_t end) {
   const std::uint32_t here = scan_for_addresses(board, record, sp - NativeContext::kRedZone, end);
-  if (here != Record::passed) return here;
+  if (here != AskedThread::passed) return here;
   const std::uintptr_t thread_pointer = NativeContext::thread_pointer();
   const std::uintptr_t left = board.stacks->lowest_own(sp, end, thread_pointer, record.buffer);
   record.why = kStackUnknown;
-  if (left == 0) return Record::in_the_way;
+  if (left == 0) return AskedThread::in_the_way;
   return scan_for_addresses(board, record, left - NativeContext::kRedZone, board.stacks->own_end(left, thread_pointer));
 }
 
-std::uint32_t look_whether_it_holds_nothing(const Board &board, Record &record, const ucontext_t &context) {
+std::uint32_t look_whether_it_holds_nothing(const Board &board, AskedThread &record, const ucontext_t &context) {
   for (const auto word : NativeContext::registers(context)) {
     record.at = static_cast<std::uintptr_t>(word);
     record.why = record.at == NativeContext::pc(context) ? kIsInside : kHasAddress;
-    if (board.ranges->holds(record.at)) return Record::in_the_way;
+    if (board.ranges->holds(record.at)) return AskedThread::in_the_way;
   }
   const std::uintptr_t sp = NativeContext::sp(context);
   record.at = NativeContext::pc(context);
@@ -76,10 +76,10 @@ std::uint32_t look_whether_it_holds_nothing(const Board &board, Record &record, 
   // A stack that was not there yet when the memory was looked at is looked at anew.
   record.is_on_own_stack = board.stacks->end_of(sp) == 0;
   record.why = record.is_on_own_stack ? kStackUnknown : kIsCoroutine;
-  return Record::in_the_way;
+  return AskedThread::in_the_way;
 }
 
-void answer(Board &board, Record &record, ucontext_t &context) {
+void answer(Board &board, AskedThread &record, ucontext_t &context) {
   const std::uint64_t begin = now_ns();
   record.is_on_own_stack = true;
   const std::uint32_t state = board.manner == Manner::is_outside
@@ -97,11 +97,11 @@ void on_question(int, siginfo_t *info, void *raw) {
   Board *const board = the_board.load();
   if (info->si_code == SI_QUEUE) {  // or somebody else's signal
     const auto value = reinterpret_cast<std::uintptr_t>(info->si_value.sival_ptr);
-    Record &record = board->records[value % Board::kRecords];
+    AskedThread &record = board->records[value % Board::kRecords];
     board->inside.fetch_add(1);
-    std::uint32_t expected = Record::asked;
+    std::uint32_t expected = AskedThread::asked;
     if (board->generation.load() == value / Board::kRecords &&
-        record.state.compare_exchange_strong(expected, Record::answering)) {
+        record.state.compare_exchange_strong(expected, AskedThread::answering)) {
       make_again(context, record.seen, record.seen_pc, record.seen_sp);
       answer(*board, record, context);
     } else {  // the question is over

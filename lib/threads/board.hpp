@@ -24,7 +24,7 @@ enum class Manner : std::uint8_t {
   holds_nothing,  // of code that goes away: no thread has so much as an address in it, in a register or anywhere on its stack
 };
 
-struct Record {
+struct AskedThread {
   enum State : std::uint32_t { free_for_use, asked, answering, passed, was_moved, in_the_way };
   std::atomic<std::uint32_t> state;
   // Written by who asks: where the thread was seen to sleep.
@@ -46,7 +46,7 @@ struct Board {
   Manner manner;
   const CodeRanges *ranges;
   const Stacks *stacks;
-  Record records[kRecords];
+  AskedThread records[kRecords];
 
   /// NULL before make().
   static Board *the();

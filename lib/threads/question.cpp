@@ -20,7 +20,7 @@ constexpr std::uint64_t kMillisecond = 1'000'000;
 // A call with a timeout that was begun no longer ago than this may be begun again.
 constexpr std::uint64_t kJustBegun = 2 * kMillisecond;
 // How long close() waits for threads that were sent the signal and have not got round to it: they may be waiting for a core.
-constexpr std::uint64_t kLateness = 1000 * kMillisecond;
+constexpr std::uint64_t kLateness = 200 * kMillisecond;
 
 /// False when none came.
 bool wait_for_answers(std::uint32_t seen) {
@@ -157,7 +157,7 @@ bool Question::run(const CodeRanges &ranges, Manner manner, std::uintptr_t own_s
   board.manner = manner;
   board.ranges = &ranges;
   board.stacks = &stacks_;
-  for (Record &record : board.records) record.state.store(Record::free_for_use);
+  for (AskedThread &record : board.records) record.state.store(AskedThread::free_for_use);
   board.generation.fetch_add(1);
 
   bool has_everybody = false, is_overdue = false;
@@ -174,7 +174,7 @@ bool Question::run(const CodeRanges &ranges, Manner manner, std::uintptr_t own_s
       if (thread.has_passed) continue;
       // A thread that was asked and has not answered may be asleep by now, with the signal blocked.
       if (has_stacks && (thread.record < 0 || is_overdue)) {
-        if (thread.id == sys::thread_id() && own_sp != 0)
+        if (thread.id == sys::thread_id())
           ask_self(thread, ranges, own_sp);
         else
           look_at(thread, ranges, passing);
@@ -222,6 +222,8 @@ bool Question::add_strangers(Obstacle &obstacle) {
 
 /// The asking thread stands elsewhere. Only its callers can be in the way.
 void Question::ask_self(Thread &thread, const CodeRanges &ranges, std::uintptr_t sp) {
+  thread.has_passed = sp == kOwnThread;
+  if (thread.has_passed) return;
   const std::uintptr_t end =
       ranges.counts_every_word() ? stacks_.own_end(sp, NativeContext::thread_pointer()) : stacks_.end_of(sp);
   const Scan scan = end == 0 ? Scan::failed : scan_stack(ranges, sp, end, {buffer_.data(), buffer_.size()}, thread.at);
@@ -231,6 +233,10 @@ void Question::ask_self(Thread &thread, const CodeRanges &ranges, std::uintptr_t
 
 /// Seen to be out of the way, or asked.
 void Question::look_at(Thread &thread, const CodeRanges &ranges, Passing &passing) {
+  if (ranges.counts_every_word() && AtRest::is(thread.id)) {
+    thread.has_passed = true;
+    return;
+  }
   const std::uint64_t now = now_ns();
   // Who has just said that it is in the way may be on its way back to where it slept: it is given time.
   if (thread.answered_at != 0 && now - thread.answered_at < kMillisecond) return;
@@ -293,7 +299,7 @@ void Question::look_whether_outside(Thread &thread, const Standing &standing, co
 void Question::look_whether_it_holds_nothing(Thread &thread, const Standing &standing, Passing &passing) {
   // Of a first thread that has ended there is nothing left but its number.
   const bool has_ended = standing.pc == 0 && standing.sp == 0;
-  if (has_ended || AtRest::is(thread.id) || bystanders_->has_not_run(thread.id, thread.started, standing.switches)) {
+  if (has_ended || bystanders_->has_not_run(thread.id, thread.started, standing.switches)) {
     thread.has_passed = true;
     passing.asleep += 1;
     return;
@@ -325,15 +331,15 @@ void Question::send(Thread &thread, const Standing &standing) {
   }
   Board &board = *Board::the();
   for (std::size_t k = 0; k < Board::kRecords; ++k) {
-    Record &record = board.records[k];
-    std::uint32_t expected = Record::free_for_use;
+    AskedThread &record = board.records[k];
+    std::uint32_t expected = AskedThread::free_for_use;
     // Nobody else asks; `answering` keeps a handler off that is late from the last question.
-    if (!record.state.compare_exchange_strong(expected, Record::answering)) continue;
+    if (!record.state.compare_exchange_strong(expected, AskedThread::answering)) continue;
     const bool is_asleep = standing.doing == Standing::Doing::asleep;
     record.seen = is_asleep ? standing.call : SystemCall{};
     record.seen_pc = thread.answered_pc = is_asleep ? standing.pc : 0;
     record.seen_sp = thread.answered_sp = is_asleep ? standing.sp : 0;
-    record.state.store(Record::asked);
+    record.state.store(AskedThread::asked);
     siginfo_t info = {};
     info.si_signo = signal_;
     info.si_code = SI_QUEUE;
@@ -347,17 +353,17 @@ void Question::send(Thread &thread, const Standing &standing) {
     } else {
       thread.has_passed = errno == ESRCH;
       thread.why = "cannot be sent a signal";
-      record.state.store(Record::free_for_use);
+      record.state.store(AskedThread::free_for_use);
     }
     return;
   }
 }
 
 void Question::take_answer(Thread &thread, Passing &passing) {
-  Record &record = Board::the()->records[thread.record];
+  AskedThread &record = Board::the()->records[thread.record];
   const std::uint32_t state = record.state.load();
-  if (state == Record::answering) return;
-  if (state == Record::asked) {
+  if (state == AskedThread::answering) return;
+  if (state == AskedThread::asked) {
     if (!lives(thread.id)) {
       thread.has_passed = true;
       sent_ -= 1;  // it is gone with the thread
@@ -366,9 +372,9 @@ void Question::take_answer(Thread &thread, Passing &passing) {
     return;
   }
   passing.asked += 1;
-  passing.moved += state == Record::was_moved ? 1 : 0;
+  passing.moved += state == AskedThread::was_moved ? 1 : 0;
   passing.longest_hold_ns = std::max(passing.longest_hold_ns, record.held_ns);
-  thread.has_passed = state != Record::in_the_way;
+  thread.has_passed = state != AskedThread::in_the_way;
   thread.at = record.at;
   thread.why = record.why;
   thread.answered_at = now_ns();
@@ -378,7 +384,7 @@ void Question::take_answer(Thread &thread, Passing &passing) {
 }
 
 void Question::forget(Thread &thread) {
-  Board::the()->records[thread.record].state.store(Record::free_for_use);
+  Board::the()->records[thread.record].state.store(AskedThread::free_for_use);
   thread.record = -1;
 }
 

@@ -74,7 +74,9 @@ class Question {
   bool ask(std::span<const CodeRange> ranges, std::uintptr_t own_sp, std::uint64_t deadline, Passing &passing,
            Obstacle &obstacle);
 
-  /// Manner::holds_nothing. `own_sp` as above; 0 where the caller is at rest (at_rest.hpp).
+  /// The caller runs nothing but code of shunt, which holds no address in a patch.
+  static constexpr std::uintptr_t kOwnThread = UINTPTR_MAX;
+  /// Manner::holds_nothing. `own_sp` as above, or kOwnThread.
   bool ask_whether_free(const CodeRange &code, Bystanders &bystanders, std::uintptr_t own_sp, std::uint64_t deadline,
                         Passing &passing, Obstacle &obstacle);
   /// Those that were in the way when it was asked last.

@@ -45,6 +45,7 @@ Request full_request() {
   request.reach = "entry";
   request.also = {"__malloc", "cfree"};
   request.force_permissions = true;
+  request.keep = true;
   return request;
 }
 
@@ -62,6 +63,7 @@ std::vector<Request> every_request() {
                             +[](Request &one) {
                               one.type = Type::revert;
                               one.name = "fix";
+                              one.keep = true;
                             },
                             +[](Request &one) {
                               one.type = Type::imports;

@@ -30,7 +30,6 @@
 #include <thread>
 #include <vector>
 
-#include "threads/at_rest.hpp"
 #include "threads/question.hpp"
 
 namespace {
@@ -364,8 +363,9 @@ class HoldsNothing : public testing::Test {
     obstacle_ = {};
     passing_ = {};
     EXPECT_TRUE(question.open(0, now_ns() + kPatient, obstacle_)) << obstacle_.why;
-    // What is above the frame of this function are the test's callers, who have nothing to do with it.
-    const bool is_free = question.ask_whether_free(code, bystanders_, 0, now_ns() + patience, passing_, obstacle_);
+    // The test's own thread knows the address.
+    const bool is_free =
+        question.ask_whether_free(code, bystanders_, Question::kOwnThread, now_ns() + patience, passing_, obstacle_);
     left_.clear();
     question.visit_left([this](const Obstacle &one) { left_.push_back(one); });
     has_seen_coroutine_ = question.has_seen_coroutine();
@@ -373,7 +373,6 @@ class HoldsNothing : public testing::Test {
   }
   void TearDown() override { bystanders_.forget_seen(); }
 
-  const AtRest at_rest_;  // the test's own thread knows the address
   Bystanders bystanders_;
   Obstacle obstacle_;
   Passing passing_;

@@ -125,6 +125,31 @@ TEST(Control, AppliesTellsAndReverts) {
   EXPECT_EQ(after["counters"], json({{"applied", 2}, {"reverted", 2}, {"refused", 1}}));
 }
 
+// control.cpp: round() does not drain, or timeout_ms() does not know when.
+TEST(Control, UnloadsWhatWasReverted) {
+  const Workplace place;
+  Served served(place);
+  const auto is_mapped = [&] {
+    return text_of("/proc/" + std::to_string(served.pid()) + "/maps").find("/memfd:answer_11") != std::string::npos;
+  };
+  for (const bool keeps : {false, true}) {
+    ASSERT_EQ(ask_about(served.socket(), Type::apply, patch("answer_11"))["ok"], true);
+    Request request;
+    request.type = Type::revert;
+    request.name = "answer_11";
+    request.keep = keeps;
+
+    const json reverted = ask(served.socket(), request);
+
+    EXPECT_EQ(reverted["ok"], true) << reverted;
+    EXPECT_EQ(reverted["reverted"][0]["code"]["state"] == "kept", keeps) << reverted;
+    const auto is_unloaded = [&] { return status(served.socket())["patches"][0]["code"]["state"] == "unloaded"; };
+    EXPECT_TRUE(keeps || becomes_true(is_unloaded)) << status(served.socket());
+    EXPECT_EQ(is_mapped(), keeps);
+    EXPECT_EQ(served.ask("answer"), "1");
+  }
+}
+
 // requests.cpp: check_name() not asked, and prepare() neither.
 TEST(Control, RefusesANameThatIsTaken) {
   const Workplace place;

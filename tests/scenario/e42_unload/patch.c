@@ -1,0 +1,18 @@
+#include "functions.h"
+
+#include <unistd.h>
+
+/* Of the program; how often a patch was unloaded. */
+extern int unloaded;
+__attribute__((destructor)) static void count(void) { ++unloaded; }
+
+int quick(void) { return 2; }
+
+int slow(int fd) {
+  char byte;
+  return read(fd, &byte, 1) == 1 ? 2 : -1;
+}
+
+/* The patch's own slot, which leads to the original. */
+static int (*volatile const original)(int fd) = through;
+int through(int fd) { return 10 + original(fd); }
