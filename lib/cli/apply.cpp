@@ -71,6 +71,7 @@ class Apply {
     request_.reach = options.reach;
     request_.also = options.also;
     request_.force_permissions = options.force_permissions;
+    request_.keep = options.keep;
   }
 
   Exit run() {

@@ -81,6 +81,7 @@ void add_apply(CLI::App &app, Console &console, Verb &chosen) {
       ->type_name("NAME");
   verb->add_flag("--force-permissions", options->force_permissions,
                  "take a file that others may write or own, and log that");
+  verb->add_flag("--keep", options->keep, "its code stays mapped after a revert");
   verb->add_flag("--only", options->only_this, "not its forked children");
   verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_apply(*options, to); }; });
 }
@@ -94,6 +95,9 @@ void add_revert(CLI::App &app, Console &console, Verb &chosen) {
       ->required();
   verb->add_option("name", options->name, "of the patch, as `shunt status` lists it")->type_name("NAME");
   verb->add_flag("--all", options->all, "every patch, the newest first");
+  verb->add_flag("--keep", options->keep, "its code stays mapped");
+  verb->add_option("--wait", options->wait_seconds, "wait until its code is unloaded; exit 1 where it is not by then")
+      ->type_name("SECONDS");
   verb->add_flag("--only", options->only_this, "not its forked children");
   verb->callback([&chosen, options] { chosen = [options](const Console &to) { return run_revert(*options, to); }; });
 }

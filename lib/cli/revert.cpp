@@ -1,4 +1,8 @@
 // revert.cpp: shunt revert.
+#include <poll.h>
+
+#include <algorithm>
+#include <chrono>
 #include <optional>
 
 #include "cli/changes.hpp"
@@ -9,6 +13,8 @@
 namespace shunt::cli {
 namespace {
 
+constexpr int kLookMilliseconds = 50;
+
 class Revert {
  public:
   Revert(const RevertOptions &options, const Console &console)
@@ -18,18 +24,22 @@ class Revert {
     request_.type = control::Type::revert;
     request_.name = options.name;
     request_.all = options.all;
+    request_.keep = options.keep;
   }
 
   Exit run() {
-    const ChangeLock lock(family_.root_connection());
-    const SignalsWait signals;
-    // A child that is forked while we work may still have what its parent had then: so look until nobody new is there.
-    for (std::vector<Connection> all = family_.newcomers(); !all.empty(); all = newcomers_after())
-      for (Connection &connection : all) revert_in(connection);
+    {
+      const ChangeLock lock(family_.root_connection());
+      const SignalsWait signals;
+      // A child that is forked while we work may still have what its parent had then: so look until nobody new is there.
+      for (std::vector<Connection> all = family_.newcomers(); !all.empty(); all = newcomers_after())
+        for (Connection &connection : all) revert_in(connection);
+    }
+    if (!failure_) wait_for_code();
     if (failure_) fail();
     if (rows_.empty() && !options_.all) throw Failure(*unknown_);
     show();
-    return Exit::done;
+    return options_.wait_seconds > 0 && is_draining(rows_) ? Exit::no : Exit::done;
   }
 
  private:
@@ -47,6 +57,7 @@ class Revert {
     const Process &process = connection.process();
     try {
       take(process, connection.ask(request_));
+      draining_.push_back(std::move(connection));
     } catch (const Refusal &refusal) {
       if (process.pid != family_.root().pid && !is_still(process)) return;
       take(process, refusal.answer);
@@ -99,6 +110,54 @@ class Revert {
     }
   }
 
+  // ---- the code of what was reverted
+
+  static bool is_draining(const Json &rows) {
+    return std::any_of(rows.begin(), rows.end(),
+                       [](const Json &row) { return text_of(part_of(row, "code"), "state") == "draining"; });
+  }
+
+  void wait_for_code() {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(options_.wait_seconds);
+    while (is_draining(rows_) && std::chrono::steady_clock::now() < end) {
+      poll(nullptr, 0, kLookMilliseconds);
+      for (Connection &connection : draining_) look_at_code(connection);
+    }
+  }
+
+  /// What has become of the code in one process. Where the process is gone, so is the code.
+  void look_at_code(Connection &connection) {
+    control::Request request;
+    request.type = control::Type::status;
+    Json status;
+    try {
+      status = connection.ask(request);
+    } catch (const Failure &) {
+      if (is_still(connection.process())) throw;
+    }
+    for (Json &row : rows_) {
+      if (number_of(row, "pid") != static_cast<std::uint64_t>(connection.process().pid)) continue;
+      if (status.is_null())
+        row["code"] = {
+            {"state", "unloaded"}, {"why", ""}, {"threads", Json::array()}, {"text", "the process has ended"}};
+      for (const Json &patch : list_of(status, "patches"))
+        if (number_of(patch, "id") == number_of(row, "id")) row["code"] = part_of(patch, "code");
+    }
+  }
+
+  /// "4711 nginx: fix is reverted, still draining: threads 12, 40 (asleep in epoll_wait)", where there is more to say than that
+  /// its code is unloaded.
+  [[nodiscard]] std::string code_text() const {
+    std::string text;
+    for (const Json &row : rows_) {
+      const Json &code = part_of(row, "code");
+      if (!code.is_object() || text_of(code, "state") == "unloaded") continue;
+      text += std::to_string(number_of(row, "pid")) + " " + printable(text_of(row, "process")) + ": " +
+              printable(text_of(row, "name")) + " is reverted, " + printable(text_of(code, "text")) + "\n";
+    }
+    return text;
+  }
+
   void show() const {
     if (console_.is_json) {
       Json document = Console::document();
@@ -112,6 +171,7 @@ class Revert {
       table.add({std::to_string(number_of(row, "pid")), text_of(row, "process"), text_of(row, "name"),
                  std::to_string(number_of(row, "slots")), std::to_string(number_of(row, "conflicts"))});
     console_.print("Reverted in " + counted(count_, "process") + ":\n" + table.text(console_.screen));
+    if (const std::string text = code_text(); !text.empty()) console_.print(text);
     for (const Json &row : rows_)
       if (number_of(row, "conflicts") > 0)
         return console_.print("Conflicts are slots that somebody else wrote since; they were left alone.\n");
@@ -122,7 +182,8 @@ class Revert {
   Family family_;
   control::Request request_;
   Json rows_ = Json::array();
-  Json left_ = Json::array();  // processes that could not be asked to, or said no
+  Json left_ = Json::array();         // processes that could not be asked to, or said no
+  std::vector<Connection> draining_;  // to processes where something was reverted
   std::size_t count_ = 0;
   std::optional<Failure> failure_, unknown_;
 };

@@ -23,14 +23,14 @@ _shunt() {
   # The words without options and what belongs to them: the verb, then its arguments.
   for ((k = 1; k < COMP_CWORD; ++k)); do
     case ${COMP_WORDS[k]} in
-      --symbol | --caller | --not-caller | --provider | --reach | --also | --name) ((++k)) ;;
+      --symbol | --caller | --not-caller | --provider | --reach | --also | --name | --wait) ((++k)) ;;
       -*) ;;
       *) if [ -z "$verb" ]; then verb=${COMP_WORDS[k]}; else words+=("${COMP_WORDS[k]}"); fi ;;
     esac
   done
 
   case $previous in
-    --symbol | --caller | --not-caller | --provider | --reach | --also | --name) return ;;
+    --symbol | --caller | --not-caller | --provider | --reach | --also | --name | --wait) return ;;
   esac
   if [[ $word = -* ]]; then
     local options="--help"
@@ -39,8 +39,8 @@ _shunt() {
       ps) options+=" --json" ;;
       imports) options+=" --json --symbol --caller" ;;
       check) options+=" --json --symbol --caller --not-caller --provider --reach --also" ;;
-      apply) options+=" --json --symbol --caller --not-caller --provider --reach --also --name --force-permissions --only" ;;
-      revert) options+=" --json --all --only" ;;
+      apply) options+=" --json --symbol --caller --not-caller --provider --reach --also --name --force-permissions --keep --only" ;;
+      revert) options+=" --json --all --keep --wait --only" ;;
       status) options+=" --json --verify --only" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")

@@ -52,7 +52,12 @@ std::string patch_text(const Json &patch, const Console &console) {
                      ": " + (is_applied ? "applied " : "reverted ") +
                      printable(text_of(patch, is_applied ? "applied_at" : "reverted_at")) + " by " +
                      printable(made_by(by)) + "\n";
-  if (!is_applied) return text;
+  if (!is_applied) {
+    const Json &code = part_of(patch, "code");
+    return code.is_object() && text_of(code, "state") != "in_place"
+               ? text + "  " + printable(text_of(code, "text")) + "\n"
+               : text;
+  }
   const std::string build_id = text_of(patch, "build_id");
   text += "  file      " + printable(text_of(patch, "file")) + "\n";
   text += "  build-id  " + (build_id.empty() ? "none" : printable(build_id)) + "\n";
