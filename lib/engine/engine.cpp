@@ -30,6 +30,7 @@ Engine::Engine() {
   pthread_atfork(
       [] {
         instance().mutex_.before_fork();
+        Question::before_fork();
         ListLock::before_fork();
       },
       [] {
@@ -332,6 +333,9 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
   for (const ChangeRedirect &redirect : change->redirects)
     if (redirect.has_entry() && has_memory) add_step(steps, redirect.entry, redirect.replacement, false);
   if (!has_memory) problem.set(Code::out_of_memory, "no memory for the entries of a change");
+  // Also where it fails: some may have led there for a moment.
+  for (const auto &request : plan.requests)
+    if (request->life != nullptr) request->life->uses += 1;
   if (!problem)
     objects_.while_locked(problem, [&](Problem &inner) { write(*change, plan.generation, others, steps, inner); });
   tell_left_open();
@@ -342,8 +346,6 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     return problem.to_error();
   }
   change->is_applied = true;
-  for (const auto &request : plan.requests)
-    if (request->life != nullptr) request->life->uses += 1;
   adopted_below_ = std::min(adopted_below_, plan.objects_below);
   adopted_generation_ = plan.generation;
   settle();
@@ -530,6 +532,9 @@ struct SlotsAbove {
   }
   layers_.remove(change);
   change.is_applied = false;
+  for (const ChangeRedirect &redirect : change.redirects)
+    if (change.conflicts > 0 && redirect.request->life != nullptr)
+      redirect.request->life->may_be_called_by_others = true;
   log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
       "reverted %zu redirects, %zu slots%s; %zu were changed by others and left alone", change.redirects.size(),
       change.list.slots.size(), entries_text(change.entry_count()).c_str(), change.conflicts);

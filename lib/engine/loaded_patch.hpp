@@ -16,7 +16,8 @@ namespace shunt::core {
 /// Whether redirects may lead into code that can be unloaded. Changed with the engine held.
 struct CodeLife {
   std::atomic<bool> is_loaded = true;
-  std::atomic<std::uint32_t> uses = 0;  // transactions that led there
+  std::atomic<std::uint32_t> uses = 0;                // transactions that led there, if only until they failed
+  std::atomic<bool> may_be_called_by_others = false;  // a revert left slots or entries alone that others had written
 };
 
 struct LoadedPatch {

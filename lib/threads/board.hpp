@@ -34,7 +34,9 @@ struct AskedThread {
   std::uintptr_t at;
   std::uint64_t held_ns;
   const char *why;
-  bool is_on_own_stack;  // false: on none that the kernel or the C library gave it
+  // On no stack that the kernel or the C library gave it, or on one that was not there when the memory was looked at: then where.
+  std::uintptr_t foreign_sp;  // 0: it is on its own
+  StackOwner owner;
   std::uintptr_t buffer[512];
 };
 
@@ -52,8 +54,8 @@ struct Board {
   static Board *the();
   /// False when there is no memory.
   static bool make();
-  /// The signal's value for a record.
-  [[nodiscard]] void *value_of(std::size_t record) const;
+  /// The signal's value for a record; with whether the signal was blocked, since a record may be another's when a late signal arrives.
+  [[nodiscard]] void *value_of(std::size_t record, bool was_blocked) const;
 };
 
 /// The handler of the signal.

@@ -29,6 +29,7 @@ enum class Kind : std::uint8_t {
   until,       // a time to sleep; with TIMER_ABSTIME as `argument` says, a time of the clock
   futex,
   ring,
+  unknown,
 };
 
 struct Row {
@@ -52,7 +53,7 @@ constexpr Row kRows[] = {
     {SYS_flock, "flock", Kind::restarted, 0},
     {SYS_fcntl, "fcntl", Kind::restarted, 0},
     {SYS_openat, "openat", Kind::restarted, 0},
-    {SYS_ioctl, "ioctl", Kind::restarted, 0},
+    {SYS_ioctl, "ioctl", Kind::unknown, 0},
     {SYS_getrandom, "getrandom", Kind::restarted, 0},
     {SYS_futex, "futex", Kind::futex, 3},
     {SYS_epoll_pwait, "epoll_pwait", Kind::timeout_ms, 3},
@@ -123,6 +124,7 @@ Again again_failed(const SystemCall &call, const Row &row) {
   const std::uintptr_t argument = call.arguments[row.argument];
   switch (row.kind) {
     case Kind::restarted:
+    case Kind::unknown:
       return Again::noticed;
     case Kind::receives:
     case Kind::connects:

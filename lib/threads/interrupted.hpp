@@ -7,7 +7,7 @@
 //
 //   call                                        the kernel      we
 //   read readv recv* accept* wait4 waitid       again           nothing to do
-//   flock fcntl open* connect getrandom ioctl   again           nothing to do
+//   flock fcntl open* connect getrandom         again           nothing to do
 //   futex: without a timeout                    again           nothing to do
 //   the sockets' calls, with SO_RCVTIMEO or     EINTR           again, with the whole timeout
 //     SO_SNDTIMEO; recvmmsg with a timeout
@@ -24,15 +24,17 @@
 //                                                               TIMER_ABSTIME
 //   write* send* sendfile splice and others     a short count,  nothing: part of it may be done
 //     that move bytes out; recv with WAITALL    or again
+//   ioctl: its driver decides                   whatever it is  nothing
 //   close and all that is not listed            whatever it is  nothing
 //
 // With the whole timeout a call would last longer than it should by the time that it has slept already, which nobody knows. So a
 // thread that sleeps in such a call is not disturbed, but when it was seen elsewhere a moment ago (question.cpp); and where a
 // signal comes upon it that was sent while it ran, it has just begun. It lasts longer by that moment, once. It is never shorter.
-// Nobody who sleeps in a call of the last two rows is disturbed.
+// Nobody who sleeps in a call of the last three rows is disturbed.
 //
 // A signal of the application's own that comes with ours ends the call as it would have without us: where one waits to be delivered,
-// what the kernel decided stays.
+// what the kernel decided stays; and so it does where a handler of the application's, which
+// blocked our signal, returned into the end of a call.
 #pragma once
 
 #include <ucontext.h>

@@ -19,7 +19,7 @@ using arch::NativeContext;
 constexpr std::uint64_t kMillisecond = 1'000'000;
 // A call with a timeout that was begun no longer ago than this may be begun again.
 constexpr std::uint64_t kJustBegun = 2 * kMillisecond;
-// How long close() waits for threads that were sent the signal and have not got round to it: they may be waiting for a core.
+// How long threads are waited for after the deadline that were sent the signal and have not got round to it.
 constexpr std::uint64_t kLateness = 200 * kMillisecond;
 
 /// False when none came.
@@ -122,7 +122,10 @@ void Question::close() {
   signal_ = 0;
 }
 
+void Question::before_fork() { StackOwner::before_fork(); }
+
 void Question::after_fork_in_child() {
+  StackOwner::after_fork_in_child();
   if (Board *const board = Board::the()) board->inside.store(0);
 }
 
@@ -183,7 +186,7 @@ bool Question::run(const CodeRanges &ranges, Manner manner, std::uintptr_t own_s
       has_everybody = false;
       obstacle = obstacle_of(thread);
     }
-    if (has_everybody || now_ns() >= deadline) break;
+    if (has_everybody || is_too_late(deadline)) break;
     is_overdue = !wait_for_answers(seen);
   }
 
@@ -193,6 +196,14 @@ bool Question::run(const CodeRanges &ranges, Manner manner, std::uintptr_t own_s
   for (Thread &thread : threads_)
     if (!thread.has_passed && thread.record >= 0) take_answer(thread, passing);
   return has_everybody;
+}
+
+/// Who was asked and has not answered may only be waiting for a core: close() would wait for that answer as well.
+bool Question::is_too_late(std::uint64_t deadline) const {
+  const std::uint64_t now = now_ns();
+  const bool is_asking =
+      std::any_of(threads_.begin(), threads_.end(), [](const Thread &thread) { return thread.record >= 0; });
+  return now >= deadline && (!is_asking || now - deadline >= kLateness);
 }
 
 bool Question::add_threads(Obstacle &obstacle) {
@@ -224,11 +235,14 @@ bool Question::add_strangers(Obstacle &obstacle) {
 void Question::ask_self(Thread &thread, const CodeRanges &ranges, std::uintptr_t sp) {
   thread.has_passed = sp == kOwnThread;
   if (thread.has_passed) return;
-  const std::uintptr_t end =
-      ranges.counts_every_word() ? stacks_.own_end(sp, NativeContext::thread_pointer()) : stacks_.end_of(sp);
+  const std::uintptr_t any_end = stacks_.end_of(sp);
+  const std::uintptr_t end = ranges.counts_every_word() ? stacks_.own_end(sp, StackOwner::self()) : any_end;
   const Scan scan = end == 0 ? Scan::failed : scan_stack(ranges, sp, end, {buffer_.data(), buffer_.size()}, thread.at);
   thread.has_passed = scan == Scan::clean;
   thread.why = scan != Scan::found ? kStackUnknown : ranges.counts_every_word() ? kHasAddressOnStack : kReturnsThere;
+  if (end != 0 || any_end == 0) return;
+  has_seen_coroutine_ = true;
+  thread.why = kIsCoroutine;
 }
 
 /// Seen to be out of the way, or asked.
@@ -324,8 +338,7 @@ bool Question::goes_unnoticed(Thread &thread, const Standing &standing) {
 void Question::send(Thread &thread, const Standing &standing) {
   if (thread.record >= 0) return;
   // Looked at only where somebody blocked it from the start: our own handlers block it for a moment.
-  std::uint64_t mask = 0;
-  if (blocks(blocked_by_some_, signal_) && blocked_signals(thread.id, mask) && blocks(mask, signal_)) {
+  if (blocks(blocked_by_some_, signal_) && blocks(standing.blocked, signal_)) {
     thread.why = "blocks all signals that it could be asked with, and was not seen asleep outside";
     return;
   }
@@ -345,7 +358,7 @@ void Question::send(Thread &thread, const Standing &standing) {
     info.si_code = SI_QUEUE;
     info.si_pid = static_cast<pid_t>(sys::call(SYS_getpid));
     info.si_uid = static_cast<uid_t>(sys::call(SYS_getuid));
-    info.si_value.sival_ptr = board.value_of(k);
+    info.si_value.sival_ptr = board.value_of(k, blocks(standing.blocked, signal_));
     thread.why = "does not answer";
     if (sys::call(SYS_rt_tgsigqueueinfo, info.si_pid, thread.id, signal_, &info) == 0) {
       thread.record = static_cast<int>(k);
@@ -379,8 +392,16 @@ void Question::take_answer(Thread &thread, Passing &passing) {
   thread.why = record.why;
   thread.answered_at = now_ns();
   thread.looked_at = 0;  // that it has run since means nothing: it was we who woke it
-  has_seen_coroutine_ = has_seen_coroutine_ || !record.is_on_own_stack;
+  if (record.foreign_sp != 0) look_whether_coroutine(thread, record);
   forget(thread);
+}
+
+/// What the thread's stack was compared with may be older than the stack, so it is compared anew.
+void Question::look_whether_coroutine(Thread &thread, const AskedThread &record) {
+  Stacks now;
+  if (!now.read() || now.end_of(record.foreign_sp) == 0 || now.own_end(record.foreign_sp, record.owner) != 0) return;
+  has_seen_coroutine_ = true;
+  thread.why = kIsCoroutine;
 }
 
 void Question::forget(Thread &thread) {

@@ -8,7 +8,7 @@
 //   running                is sent a signal. The check runs in the signal's handler, in the thread itself; the thread goes on
 //                          as soon as its own check is over, and waits for nobody.
 //
-// holds_nothing, for code that goes away: whether a thread has so much as an address in it, in a register or on its stack. A compiler may keep
+// holds_nothing, for code that goes away: whether a thread has so much as an address in it, in a general register or on its stack. A compiler may keep
 // a slot's value in a register across a system call, and that cannot be seen from outside. So:
 //   asleep since before    the code was loaded: it cannot have one. It is not disturbed.
 //   asleep otherwise       is sent the signal where it does not notice it (interrupted.hpp): its call goes on as if nothing had
@@ -18,8 +18,8 @@
 // Nobody gets such an address any more when this begins. So who was seen without one is not asked again, and when all were, threads that were
 // started meanwhile are asked too, until there are none.
 //
-// A thread that is in the way and cannot be moved is asked again, until the deadline. A thread that can neither be asked, since it
-// blocks the signal, nor be seen asleep is in the way too.
+// A thread that is in the way and cannot be moved is asked again, until the deadline; one that was asked is given 200 ms more to
+// answer. A thread that can neither be asked, since it blocks the signal, nor be seen asleep is in the way too.
 //
 // The signal is a real-time signal that the application neither handles nor blocks. Its handler is installed while this object lives;
 // what is still under way then is waited for, and at last discarded by the kernel, when the signal is ignored for a moment.
@@ -91,7 +91,8 @@ class Question {
   /// Takes the handler away. The destructor does it too.
   void close();
 
-  /// In the child of a fork, which no question was under way in: who was late in the handler then is not here to leave it.
+  /// No question is under way then. Who was late in the handler is not in the child to leave it.
+  static void before_fork();
   static void after_fork_in_child();
 
  private:
@@ -115,6 +116,7 @@ class Question {
   bool add_strangers(Obstacle &obstacle);
   bool run(const CodeRanges &ranges, Manner manner, std::uintptr_t own_sp, std::uint64_t deadline, Passing &passing,
            Obstacle &obstacle);
+  [[nodiscard]] bool is_too_late(std::uint64_t deadline) const;
   bool install();
   void ask_self(Thread &thread, const CodeRanges &ranges, std::uintptr_t sp);
   void look_at(Thread &thread, const CodeRanges &ranges, Passing &passing);
@@ -123,6 +125,7 @@ class Question {
   bool goes_unnoticed(Thread &thread, const Standing &standing);
   void take_answer(Thread &thread, Passing &passing);
   void send(Thread &thread, const Standing &standing);
+  void look_whether_coroutine(Thread &thread, const AskedThread &record);
   void forget(Thread &thread);
   static Obstacle obstacle_of(const Thread &thread) { return {thread.id, thread.at, thread.why, thread.call}; }
 

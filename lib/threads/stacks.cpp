@@ -4,6 +4,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <atomic>
+
+#include "arch/native_context.hpp"
 #include "base/syscalls.hpp"
 #include "memory/map_lines.hpp"
 
@@ -24,7 +27,19 @@ std::size_t read_words(std::uintptr_t at, std::uintptr_t end, std::span<std::uin
   return got <= 0 ? 0 : static_cast<std::size_t>(got) / kWord;
 }
 
+std::atomic<bool> has_first_thread = true;
+bool is_forked_by_first = false;  // with the engine held
+
 }  // namespace
+
+StackOwner StackOwner::self() {
+  const bool is_first = has_first_thread.load() && sys::call(SYS_gettid) == sys::call(SYS_getpid);
+  return {arch::NativeContext::thread_pointer(), is_first};
+}
+
+void StackOwner::before_fork() { is_forked_by_first = self().is_first; }
+
+void StackOwner::after_fork_in_child() { has_first_thread.store(is_forked_by_first); }
 
 bool Stacks::read() {
   if (read_map_text(text_) != 0) return false;
@@ -48,24 +63,24 @@ std::uintptr_t Stacks::end_of(std::uintptr_t sp) const {
   return area == nullptr ? 0 : std::min(area->end, sp + kDeepest);
 }
 
-std::uintptr_t Stacks::own_end(std::uintptr_t sp, std::uintptr_t thread_pointer) const {
+std::uintptr_t Stacks::own_end(std::uintptr_t sp, const StackOwner &owner) const {
   const Area *area = area_at(sp);
-  if (area == nullptr || area->is_first_stack) return area == nullptr ? 0 : area->end;
-  if (sp >= thread_pointer) return 0;
+  if (area == nullptr || (!owner.is_first && sp >= owner.thread_pointer)) return 0;
+  const auto is_last = [&] { return owner.is_first ? area->is_first_stack : owner.thread_pointer < area->end; };
   // One stack may be several mappings, where something was advised about a part of it.
-  while (thread_pointer >= area->end && area + 1 != areas_.end() && area[1].begin == area->end) ++area;
-  return thread_pointer < area->end ? std::min(area->end, thread_pointer + kRecord) : 0;
+  while (!is_last() && area + 1 != areas_.end() && area[1].begin == area->end) ++area;
+  if (!is_last()) return 0;
+  return owner.is_first ? area->end : std::min(area->end, owner.thread_pointer + kRecord);
 }
 
-std::uintptr_t Stacks::lowest_own(std::uintptr_t begin, std::uintptr_t end, std::uintptr_t thread_pointer,
+std::uintptr_t Stacks::lowest_own(std::uintptr_t begin, std::uintptr_t end, const StackOwner &owner,
                                   std::span<std::uintptr_t> buffer) const {
   std::uintptr_t lowest = 0;
   for (std::uintptr_t at = round_up(begin); at < end;) {
     const std::size_t words = read_words(at, end, buffer);
     if (words == 0) return 0;
     for (const std::uintptr_t word : buffer.first(words))
-      if ((lowest == 0 || word < lowest) && (word < begin || word >= end) && own_end(word, thread_pointer) != 0)
-        lowest = word;
+      if ((lowest == 0 || word < lowest) && (word < begin || word >= end) && own_end(word, owner) != 0) lowest = word;
     at += words * kWord;
   }
   return lowest;

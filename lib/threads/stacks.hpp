@@ -21,6 +21,18 @@
 
 namespace shunt::core {
 
+/// A thread, as far as it tells which stack is its own.
+struct StackOwner {
+  std::uintptr_t thread_pointer = 0;
+  bool is_first = false;  // the program's first thread: the kernel gave it its stack
+
+  /// The calling thread. Fit for signal handlers.
+  static StackOwner self();
+  // In a child that another thread forked nobody is on the first thread's stack. Without these, nobody's stack is known there.
+  static void before_fork();
+  static void after_fork_in_child();
+};
+
 class Stacks {
  public:
   /// Which memory there is. False when /proc/self/maps cannot be read.
@@ -28,12 +40,13 @@ class Stacks {
   /// The end of the readable and writable memory that holds `sp`, 16 MiB further at most. 0: there was none when it was read.
   [[nodiscard]] std::uintptr_t end_of(std::uintptr_t sp) const;
 
-  /// The end of the stack that the kernel or the C library gave the thread with this thread pointer, if `sp` lies on it. 0: it does not. The
-  /// first thread's is named in the map. Above those of the others the C library has what belongs to the thread: variables, and
-  /// its own record of it, where the thread pointer points. That counts as stack here, since the record has addresses too.
-  [[nodiscard]] std::uintptr_t own_end(std::uintptr_t sp, std::uintptr_t thread_pointer) const;
+  /// The end of the stack that the kernel or the C library gave this thread, if `sp` lies on it. 0: it does not. The first thread's is
+  /// named in the map, and it has no other, though its thread pointer may lie in the same mapping as a coroutine's stack. Above
+  /// those of the others the C library has what belongs to the thread: variables, and its own record of it, where the
+  /// thread pointer points. That counts as stack here, since the record has addresses too.
+  [[nodiscard]] std::uintptr_t own_end(std::uintptr_t sp, const StackOwner &owner) const;
   /// The lowest word in [begin, end) that is an address on that stack: so the stack pointer with which it was left is no lower. 0: none.
-  [[nodiscard]] std::uintptr_t lowest_own(std::uintptr_t begin, std::uintptr_t end, std::uintptr_t thread_pointer,
+  [[nodiscard]] std::uintptr_t lowest_own(std::uintptr_t begin, std::uintptr_t end, const StackOwner &owner,
                                           std::span<std::uintptr_t> buffer) const;
 
  private:

@@ -78,6 +78,7 @@ Standing standing_of(int thread) {
       !number_behind(status, "\nnonvoluntary_ctxt_switches:", 10, forced))
     return standing;
   standing.switches = voluntary + forced;
+  number_behind(status, "\nSigBlk:", 16, standing.blocked);
   Path path;
   make_path(path, thread, "syscall");
   const std::string_view text = read_small_file(path, buffer);

@@ -22,6 +22,7 @@ struct Standing {
   SystemCall call;
   std::uintptr_t pc = 0, sp = 0;
   std::uint64_t switches = 0;
+  std::uint64_t blocked = 0;  // signals, bit n - 1 for signal n
 };
 
 Standing standing_of(int thread);

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -167,6 +168,25 @@ TEST_F(StackTest, MemoryThatIsNotThereIsNoFault) {
   ASSERT_TRUE(stacks.read());
   EXPECT_EQ(stacks.end_of(4096), 0U);
   EXPECT_GT(stacks.end_of(reinterpret_cast<std::uintptr_t>(buffer)), reinterpret_cast<std::uintptr_t>(buffer));
+}
+
+// stacks.cpp, own_end(): is_first not asked.
+TEST_F(StackTest, ACoroutinesStackIsNobodysOwn) {
+  constexpr std::size_t kSize = 65536;
+  std::vector<char> memory(kSize);
+  const auto begin = reinterpret_cast<std::uintptr_t>(memory.data());
+  const StackOwner first = StackOwner::self(), other = {begin + kSize / 2, false}, same = {begin + kSize / 2, true};
+  ASSERT_TRUE(first.is_first) << "a test runs in the first thread";
+  Stacks stacks;
+  ASSERT_TRUE(stacks.read());
+  EXPECT_GT(stacks.own_end(reinterpret_cast<std::uintptr_t>(&first), first), reinterpret_cast<std::uintptr_t>(&first));
+  EXPECT_EQ(stacks.own_end(reinterpret_cast<std::uintptr_t>(&first), other), 0U);
+  EXPECT_GT(stacks.own_end(begin, other), begin) << "its thread pointer is behind";
+  EXPECT_EQ(stacks.own_end(begin + kSize / 2 + 8, other), 0U);
+  EXPECT_EQ(stacks.own_end(begin, same), 0U) << "the first thread's stack is the kernel's, wherever its variables are";
+  bool was_first = true;
+  std::thread([&] { was_first = StackOwner::self().is_first; }).join();
+  EXPECT_FALSE(was_first);
 }
 
 TEST(Question, EachThreadPassesOnceAndTheSignalIsGivenBack) {
@@ -476,21 +496,33 @@ TEST_F(HoldsNothing, ACallWithATimeoutIsWaitedFor) {
   stop = true;
 }
 
-/// Starts a thread that has the address until `last` opens, while it has the address itself.
-__attribute__((noinline)) void start_holder(const Gate &first, const Gate &last, std::atomic<int> &child) {
-  hold(first);
-  std::thread([&] {
-    child = sys::thread_id();
-    hold(last);
-  }).detach();
+const Gate *last_gate = nullptr;
+std::atomic<int> child = 0;
+
+void *hold_what_is_given(void *given) {
+  void *volatile address = given;
+  child = sys::thread_id();
+  last_gate->pass();
+  address = nullptr;
+  return address;
+}
+
+/// Gives the address, which it has itself, to a thread that has it until the last gate opens. Never is neither of them without.
+__attribute__((noinline)) void start_holder(const Gate &first) {
+  void *volatile address = reinterpret_cast<void *>(code_address());
+  first.pass();
+  pthread_t thread;
+  pthread_create(&thread, nullptr, hold_what_is_given, address);
+  pthread_detach(thread);
   while (child == 0) sched_yield();
+  address = nullptr;
 }
 
 TEST_F(HoldsNothing, ThreadsStartedMeanwhileAreAsked) {
   Gate first, second, third;
-  std::atomic<int> child = 0;
+  last_gate = &third;
   Worker parent([&] {
-    start_holder(first, third, child);
+    start_holder(first);
     wipe();
     second.pass();
   });
@@ -511,6 +543,36 @@ TEST_F(HoldsNothing, ThreadsStartedMeanwhileAreAsked) {
 }
 
 const Gate *handler_gate = nullptr;
+
+// board.cpp, on_question(): is_behind_a_handler is false (the call goes on until its time is over).
+TEST_F(HoldsNothing, ACallThatAHandlerEndedMeanwhileStaysEnded) {
+  struct sigaction action = {}, before = {};
+  action.sa_handler = [](int) { handler_gate->pass(); };
+  sigfillset(&action.sa_mask);
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  Gate gate;
+  handler_gate = &gate;
+  std::atomic<pthread_t> handle = 0;
+  int error = 0;
+  {
+    Worker worker([&] {
+      handle = pthread_self();
+      error = poll(nullptr, 0, 10'000) < 0 ? errno : 0;
+    });
+    worker.wait_until_asleep_in(SYS_poll);
+    Question question;
+    ASSERT_TRUE(question.open(0, now_ns() + kPatient, obstacle_)) << obstacle_.why;
+    pthread_kill(handle, SIGUSR1);
+    worker.wait_until_asleep_in(SYS_read);
+
+    const CodeRange code = {kCode, 4096, true, 0, 0, {}};
+    EXPECT_FALSE(
+        question.ask_whether_free(code, bystanders_, Question::kOwnThread, now_ns() + kBrief, passing_, obstacle_));
+    gate.open();  // the handler returns, and the signal of the question is let in
+  }
+  EXPECT_EQ(error, EINTR) << "the application's own signal";
+  sigaction(SIGUSR1, &before, nullptr);
+}
 
 TEST_F(HoldsNothing, TheStackThatWasLeftForASignalStackIsSeen) {
   struct sigaction action = {}, before = {};
