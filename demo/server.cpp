@@ -36,17 +36,29 @@ class Admin {
     auto plan = patch->plan();
     if (!plan) return failed(plan.error()) + "END\n";
     patch_.emplace(std::move(*patch));
+    file_ = file;
     std::string coverage = plan->coverage();
     if (!coverage.ends_with('\n')) coverage += '\n';
     return coverage + "END\n";
   }
 
-  std::string apply() { return timed(&shunt::Patch::apply); }
-  std::string revert() { return timed(&shunt::Patch::revert); }
+  std::string apply() {
+    const std::lock_guard lock(mutex_);
+    // What was reverted is unloaded as soon as no thread is in it.
+    if (patch_ && patch_->draining().code == SHUNT_CODE_UNLOADED) {
+      auto patch = shunt::Patch::load(file_.c_str());
+      if (!patch) return failed(patch.error());
+      patch_.emplace(std::move(*patch));
+    }
+    return timed(&shunt::Patch::apply);
+  }
+  std::string revert() {
+    const std::lock_guard lock(mutex_);
+    return timed(&shunt::Patch::revert);
+  }
 
  private:
   std::string timed(shunt::Result<void> (shunt::Patch::*step)()) {
-    const std::lock_guard lock(mutex_);
     if (!patch_) return "FAILED no patch is loaded\n";
     const auto start = std::chrono::steady_clock::now();
     const shunt::Result<void> result = ((*patch_).*step)();
@@ -58,6 +70,7 @@ class Admin {
 
   std::mutex mutex_;
   std::optional<shunt::Patch> patch_;
+  std::string file_;
 };
 
 struct Session {

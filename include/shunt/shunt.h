@@ -332,13 +332,14 @@ SHUNT_API shunt_code shunt_patch_apply(shunt_patch *patch, shunt_error **error);
  *
  * What the patch has handed out must not outlive it: pointers to its functions (callbacks, exit handlers, destructors of thread-local keys,
  * threads that it started), to its data (a string that it returned), and exceptions that it threw. That goes for pointers that the PROGRAM took while the patch was
- * applied as well: the address of a redirected function, taken through a slot, is that of the replacement. Only on stacks and in registers
+ * applied as well: the address of a redirected function, taken through a slot, is that of the replacement; and for what another patch remembers as its original
+ * while this one is below it. Only on stacks and in registers
  * of threads are they seen. Where that cannot be promised, load the patch with `keep`.
  *
  * Code is kept for ever, and shunt_patch_draining() says why: with `keep`; where slots or entries were left alone since others had written them,
- * who may call the replacement still; where a thread was seen on a stack of its own making, since coroutines that no thread runs on
- * cannot be seen; where the dynamic linker does not unload it (-z nodelete, unique symbols, thread-local variables that are still to be
- * destroyed). A coroutine that is suspended in the patch, in a program whose threads were never seen on such a stack, is not seen: keep.
+ * who may call the replacement still; where there are coroutines (a thread was seen on a stack of its own making, or an object calls swapcontext() or
+ * Boost's jump_fcontext()), since one that no thread runs on cannot be seen; where the dynamic linker does not unload it (-z nodelete, unique symbols, thread-local variables that are still to be
+ * destroyed). Coroutines that switch by code of the program's own, in a program whose threads were never seen on their stacks, are not seen: keep.
  *
  * A patch that still drains, or is kept, can be applied again. One that was unloaded cannot: SHUNT_E_wrong_state, load it again.
  * Errors: as shunt_change_revert(). */

@@ -418,8 +418,8 @@ shunt_code answer_wait(const shunt_patch &patch, const shunt::core::Fate &fate, 
   return below_caller([&](std::uintptr_t own_sp) {
     return guarded(error, [&] {
       if (patch == nullptr) return missing(error, "the patch");
-      Registry::instance().drain(own_sp);
       const auto applied = Registry::instance().apply(patch->patch, Who::self(How::program), "");
+      Registry::instance().drain(own_sp);  // others: this one, which may have drained, is applied again first
       if (!applied) return fail(error, applied.error());
       patch->change.change = patch->patch->change();
       return SHUNT_OK;

@@ -67,7 +67,9 @@ std::shared_ptr<Patch> load_and_apply(int fd, const std::string &path, const Who
   }
   std::shared_ptr<Patch> patch(std::move(*loaded));
   tell_coverage(*patch);
-  return Registry::instance().apply(patch, who, "") ? patch : nullptr;
+  if (Registry::instance().apply(patch, who, "")) return patch;
+  Registry::instance().let_go(*patch);
+  return nullptr;
 }
 
 }  // namespace

@@ -62,7 +62,9 @@ class FileRequest {
       Registry::instance().tell_refused(facts_, who, loaded.error());
       return answer_error(loaded.error());
     }
-    const auto applied = Registry::instance().apply(std::shared_ptr<Patch>(std::move(*loaded)), who, name_);
+    const std::shared_ptr<Patch> patch(std::move(*loaded));
+    const auto applied = Registry::instance().apply(patch, who, name_);
+    if (!applied) Registry::instance().let_go(*patch);
     return applied ? answer_of(answer_applied(planned(), *applied)) : answer_error(applied.error());
   }
 

@@ -16,11 +16,18 @@ namespace shunt::core {
 namespace {
 
 constexpr const char *kCoroutines =
-    "there are coroutines in this program (a thread ran on a stack of its own making), and one that is suspended may "
-    "return into it";
+    "there are coroutines in this program (a thread ran on a stack of its own making, or an object calls "
+    "swapcontext()), and one that is suspended may return into it";
 
 // Once it is known it stays so.
 std::atomic<bool> has_coroutines = false;
+
+/// Coroutines that were all suspended whenever the threads were asked are seen by what their switches call.
+void look_for_coroutines() {
+  if (has_coroutines.load()) return;
+  const auto imports = Engine::instance().imports({"swapcontext", "jump_fcontext"}, {});
+  if (imports && imports->rows.size() != 0) has_coroutines.store(true);
+}
 
 /// The path to load the copy by. The dynamic linker takes a path that it has seen for the object loaded under it, and numbers
 /// of closed descriptors come back, so a number is taken that no loaded object is known by.
@@ -143,7 +150,10 @@ Result<std::shared_ptr<PatchCode>> PatchCode::load(PatchFile &file) {
 }
 
 PatchCode::~PatchCode() {
-  if (life_->uses != 0 || !life_->is_loaded) return;
+  const auto is_unused = [this] { return life_->uses == 0; };
+  std::string symbol;
+  if (!life_->is_loaded || Engine::instance().end_life(*life_, begin_, end_, is_unused, symbol) != Engine::Ended::yes)
+    return;
   if (void *const handle = handle_.load()) dlclose(handle);
   Engine::instance().remove_patch(linked_);
 }
@@ -160,6 +170,11 @@ void *PatchCode::symbol(const char *name) {
 
 void PatchCode::try_to_unload(std::uintptr_t own_sp, std::uint64_t wait_ns, Fate &found) {
   found = {Fate::State::draining};
+  if (const char *const why = why_kept()) {  // a plan of it was committed, and reverted over another tool's change
+    found = {Fate::State::kept, why};
+    return;
+  }
+  look_for_coroutines();
   const auto is_free = [&] { return !has_coroutines.load() && ask(own_sp, wait_ns, found); };
   std::string symbol;
   switch (Engine::instance().end_life(*life_, begin_, end_, is_free, symbol)) {

@@ -6,7 +6,8 @@
 //
 //   its user asked for that      pointers to its functions or data may have been handed out, and live longer than any call
 //   others changed the slots     another tool's hook may call the replacement that it found there
-//   there are coroutines         a stack that no thread runs on cannot be seen, and may return into it
+//   there are coroutines         a stack that no thread runs on cannot be seen, and may return into it. There are where a thread was ever
+//                                seen on a stack of its own making, or an object calls swapcontext() or Boost's jump_fcontext()
 //   the dynamic linker keeps it  it was linked with -z nodelete, it has unique symbols, or thread-local variables of it are still to be
 //                                destroyed
 //
@@ -59,11 +60,20 @@ class PatchCode {
   void hand_out(bool does) { hands_out_.store(does); }
 
   /// Why it is kept for ever, whatever the threads say; NULL: it is not.
-  [[nodiscard]] const char *why_never_unloaded() const { return why_never_unloaded_; }
+  [[nodiscard]] const char *why_kept() const {
+    return life_->may_be_called_by_others ? "others have changed what led to it, and may still call it"
+                                          : why_never_unloaded_;
+  }
 
   /// Asks the threads, for `wait_ns` about; `own_sp` as Question::ask_whether_free(). Where nobody is in the way the code is unloaded,
   /// and its destructors run: so with no lock held. One thread at a time.
   void try_to_unload(std::uintptr_t own_sp, std::uint64_t wait_ns, Fate &found);
+
+  /// In the child of a fork: whoever was looking at it, or a symbol up in it, is not here.
+  void after_fork_in_child() {
+    is_being_looked_at = false;
+    lookups_.store(0);
+  }
 
   // For the registry, which guards them: what has become of it; somebody is at try_to_unload().
   Fate fate;

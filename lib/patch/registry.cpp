@@ -115,7 +115,8 @@ Registry::Registry() {
   pthread_atfork([] { instance().mutex_.before_fork(); }, [] { instance().mutex_.after_fork_in_parent(); },
                  [] {
                    instance().mutex_.after_fork_in_child();
-                   for (const auto &one : instance().draining_) one->code->is_being_looked_at = false;
+                   for (const auto &one : instance().draining_) one->code->after_fork_in_child();
+                   for (const auto &one : instance().applied_) one->code->after_fork_in_child();
                  });
 }
 
@@ -283,9 +284,7 @@ std::optional<Error> Registry::revert_all(const Who &who, const Leaving &leaving
 void Registry::leave(const std::shared_ptr<Draining> &draining, const std::shared_ptr<Record> &record,
                      bool keeps_code) {
   PatchCode &code = *record->code;
-  const char *const why = keeps_code              ? "that was asked for"
-                          : record->conflicts > 0 ? "others have changed what led to it, and may still call it"
-                                                  : code.why_never_unloaded();
+  const char *const why = keeps_code ? "that was asked for" : code.why_kept();
   if (why != nullptr) {
     code.fate = {Fate::State::kept, why};
     return;
@@ -379,6 +378,7 @@ void Registry::let_go(const Patch &patch) {
   const OwnedMutex::Guard guard(mutex_);
   PatchCode &code = *patch.code();
   if (!guard || patch.change() != nullptr || code.fate.state != Fate::State::in_place || code.life()->uses == 0) return;
+  if (patch.keeps_code() || code.why_kept() != nullptr) return;
   code.fate = {Fate::State::draining};
   code.hand_out(false);
   draining->code = patch.code();

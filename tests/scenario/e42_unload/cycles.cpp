@@ -6,6 +6,10 @@
 // Shown to fail (each guard of lib/ taken out, the test seen to fail, the guard put back):
 //   WithCallers…   patch_code.cpp, ask(): true without a question (a crash); Bystanders not cleared with the patch (memory)
 //   WithThreads…   question.cpp, ask_whether_free(): returns after the first round (a crash, now and then)
+#include <execinfo.h>
+#include <signal.h>
+#include <sys/time.h>
+
 #include <memory>
 #include <vector>
 
@@ -78,6 +82,26 @@ class Cycles : public testing::Test {
 TEST_F(Cycles, WithCallersOnBothCores) {
   run_with(
       2, [this] { call_all(); }, cycles());
+}
+
+void take_backtrace(int) {
+  void *frames[32];
+  backtrace(frames, 32);
+}
+
+/// A profiler: each thread walks its stack in a handler, every now and then, while objects come and go.
+TEST_F(Cycles, WithBacktracesInHandlers) {
+  take_backtrace(0);  // loads what it needs
+  struct sigaction action = {}, before = {};
+  action.sa_handler = take_backtrace;
+  action.sa_flags = SA_RESTART;
+  ASSERT_EQ(sigaction(SIGPROF, &action, &before), 0);
+  const itimerval often = {{0, 1000}, {0, 1000}}, never = {};
+  setitimer(ITIMER_PROF, &often, nullptr);
+  run_with(
+      2, [this] { call_all(); }, cycles() / 10);
+  setitimer(ITIMER_PROF, &never, nullptr);
+  sigaction(SIGPROF, &before, nullptr);
 }
 
 // e41: a thread storm

@@ -2,11 +2,17 @@
 
 #include <unistd.h>
 
-/* Of the program; how often a patch was unloaded. */
+/* Of the program: how often a patch was unloaded, and what it does then. */
 extern int unloaded;
-__attribute__((destructor)) static void count(void) { ++unloaded; }
+extern void (*at_unload)(void);
+__attribute__((destructor)) static void count(void) {
+  ++unloaded;
+  if (at_unload) at_unload();
+}
 
 int quick(void) { return 2; }
+
+int ask(int (*function)(void)) { return 20 + function(); }
 
 int slow(int fd) {
   char byte;

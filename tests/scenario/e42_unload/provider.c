@@ -10,3 +10,4 @@ int slow(int fd) {
 }
 
 int through(int fd) { return slow(fd); }
+int ask(int (*function)(void)) { return function(); }

@@ -20,7 +20,9 @@
 
 #include "functions.h"
 
-extern "C" int unloaded;  // counted by the patch's destructor
+// By the patch's destructor this is counted, and that called, if it is not NULL.
+extern "C" int unloaded;
+extern "C" void (*at_unload)();
 
 namespace unload {
 

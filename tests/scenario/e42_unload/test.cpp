@@ -2,16 +2,17 @@
 // It is unloaded when nobody holds an address in it any more, and never before; what cannot be unloaded is kept, and it is said why.
 //
 // Shown to fail (each guard of lib/ taken out, the test seen to fail, the guard put back): see at each test.
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
-#include <ucontext.h>
 
 #include "../child.hpp"
 #include "../other_tool.hpp"
 #include "support.hpp"
 
 int unloaded = 0;
+void (*at_unload)() = nullptr;
 
 namespace {
 
@@ -149,49 +150,60 @@ TEST(Unload, WaitsForAThreadInAHandlerOnAnAlternateStack) {
   sigaction(SIGUSR1, &before, nullptr);
 }
 
-ucontext_t main_context, coroutine_context;
-const Gate *coroutine_gate = nullptr;
+// ---- coroutines: each in a process of its own, since what is known of them is known for ever
 
-// patch_code.cpp: has_coroutines stays false (a crash). In a process of its own: what is known of coroutines is known for ever.
-TEST(Unload, KeepsAPatchWhereThereAreCoroutines) {
+template <class Function>
+Function *of_coroutine(const char *name) {
+  void *const library = dlopen(built("e42_coroutine").c_str(), RTLD_NOW);
+  EXPECT_NE(library, nullptr) << dlerror();
+  return library != nullptr ? reinterpret_cast<Function *>(dlsym(library, name)) : nullptr;
+}
+
+void expect_kept_for_coroutines(Patch &patch) {
+  EXPECT_EQ(patch.draining().code, SHUNT_CODE_KEPT);
+  EXPECT_NE(std::string(patch.draining().text).find("coroutines"), std::string::npos) << patch.draining().text;
+  const auto kept = patch.wait(kPatient);
+  ASSERT_FALSE(kept);
+  EXPECT_EQ(kept.error().code(), Code::patch_kept) << kept.error().message();
+  EXPECT_GT(mappings_of("patch"), 0U);
+}
+
+// patch_code.cpp: has_coroutines stays false; look_for_coroutines() not called and has_seen_coroutine() not asked (a crash).
+TEST(Unload, KeepsAPatchThatACoroutineRunsIn) {
   in_child([] {
+    const auto sleep_in_ask = of_coroutine<int(int, char *, unsigned long)>("sleep_in_ask");
     Patch patch = applied("patch");
-    Gate gate, second;
-    coroutine_gate = &gate;
-    std::atomic<bool> is_suspended = false;
-    std::atomic<int> answer = 0;
+    Gate gate;
     Thread thread([&] {
       std::vector<char> stack(std::size_t{256} << 10);
-      static std::atomic<int> *place;
-      place = &answer;
-      getcontext(&coroutine_context);
-      coroutine_context.uc_stack = {stack.data(), 0, stack.size()};
-      coroutine_context.uc_link = &main_context;
-      makecontext(
-          &coroutine_context, [] { *place = call_slow(coroutine_gate->fd()); }, 0);
-      swapcontext(&main_context, &coroutine_context);
-      return 0;
+      return sleep_in_ask(gate.fd(), stack.data(), stack.size());
     });
     thread.wait_until_in(SYS_read, gate.fd());
-
     ASSERT_TRUE(patch.revert());
-
-    EXPECT_EQ(patch.draining().code, SHUNT_CODE_KEPT);
-    EXPECT_NE(std::string(patch.draining().text).find("coroutines"), std::string::npos) << patch.draining().text;
+    expect_kept_for_coroutines(patch);
     gate.open();
-    thread.join();
-    EXPECT_EQ(answer, 2);
-    const auto kept = patch.wait(kPatient);
-    ASSERT_FALSE(kept);
-    EXPECT_EQ(kept.error().code(), Code::patch_kept) << kept.error().message();
-    EXPECT_GT(mappings_of("patch"), 0U);
+    EXPECT_EQ(thread.join(), 21);
     EXPECT_TRUE(patch.apply()) << "it is all there";
+  });
+}
+
+// patch_code.cpp, look_for_coroutines() not called (a crash).
+TEST(Unload, KeepsAPatchThatACoroutineIsSuspendedIn) {
+  in_child([] {
+    const auto suspend_in_ask = of_coroutine<void(char *, unsigned long)>("suspend_in_ask");
+    const auto resume = of_coroutine<int()>("resume");
+    Patch patch = applied("patch");
+    std::vector<char> stack(std::size_t{256} << 10);
+    suspend_in_ask(stack.data(), stack.size());
+    ASSERT_TRUE(patch.revert());
+    expect_kept_for_coroutines(patch);
+    EXPECT_EQ(resume(), 21);
   });
 }
 
 // ---- what is kept
 
-// registry.cpp, leave(): keeps_code, conflicts or why_never_unloaded() not asked.
+// registry.cpp, leave(): keeps_code or why_kept() not asked.
 TEST(Unload, KeepsWhatItWasAskedToKeep) {
   Patch patch = applied("patch", {.keep = true});
   ASSERT_TRUE(patch.revert());
@@ -302,6 +314,122 @@ TEST(Unload, APlanOfThePatchIsTold) {
   const auto late = plan->commit();
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code(), Code::wrong_state) << late.error().message();
+}
+
+// patch_code.cpp, ~PatchCode(): the life is not ended.
+TEST(Unload, APlanOfAPatchThatIsFreedIsTold) {
+  const std::size_t mappings_before = mappings_of("patch");
+  auto patch = load("patch");
+  const auto plan = patch.plan();
+  ASSERT_TRUE(plan);
+  { const Patch gone = std::move(patch); }
+  EXPECT_EQ(mappings_of("patch"), mappings_before) << "nothing ever led there";
+  const auto late = plan->commit();
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code(), Code::wrong_state) << late.error().message();
+  EXPECT_EQ(call_quick(), 1);
+}
+
+TEST(Unload, AnotherPatchOfTheSameFileIsNotTakenForTheOneThatDrains) {
+  const std::size_t mappings_before = mappings_of("patch");
+  Patch first = applied("patch");
+  Gate gate;
+  Thread thread([&] { return call_slow(gate.fd()); });
+  thread.wait_until_in(SYS_read, gate.fd());
+  ASSERT_TRUE(first.revert());
+  const std::size_t mappings_with_one = mappings_of("patch");
+  const int unloaded_before = unloaded;
+  {
+    Patch second = applied("patch");
+    EXPECT_EQ(call_quick(), 2);
+    EXPECT_EQ(mappings_of("patch"), 2 * mappings_with_one - mappings_before);
+    ASSERT_TRUE(second.revert());
+    EXPECT_TRUE(second.wait(kPatient));
+  }
+  EXPECT_EQ(unloaded, unloaded_before + 1);
+  EXPECT_EQ(mappings_of("patch"), mappings_with_one);
+  EXPECT_EQ(first.draining().code, SHUNT_CODE_DRAINING);
+  gate.open();
+  EXPECT_EQ(thread.join(), 2);
+  EXPECT_TRUE(first.wait(kPatient));
+}
+
+Patch *patch_of_callback = nullptr;
+
+// question.cpp, ask_self(): passes (a crash).
+TEST(Unload, IsNotPulledFromUnderWhoRevertsItFromInside) {
+  Patch patch = applied("patch");
+  patch_of_callback = &patch;
+  const int answer = call_ask([] {
+    EXPECT_TRUE(patch_of_callback->revert());
+    const shunt_draining draining = patch_of_callback->draining();
+    EXPECT_EQ(draining.code, SHUNT_CODE_DRAINING);
+    EXPECT_TRUE(is_in_the_way(draining, static_cast<int>(syscall(SYS_gettid)))) << draining.text;
+    EXPECT_FALSE(patch_of_callback->wait(milliseconds(20)));
+    return 1;
+  });
+  EXPECT_EQ(answer, 21);
+  const auto gone = patch.wait(kPatient);
+  EXPECT_TRUE(gone) << gone.error().message();
+}
+
+// patch_code.cpp, unload(): with the engine held, or the registry (it hangs, or the inner patch is refused as busy).
+TEST(Unload, ADestructorMayCallShunt) {
+  static int answer;
+  answer = 0;
+  at_unload = [] {
+    at_unload = nullptr;
+    Patch inner = applied("patch");
+    answer = call_quick();
+    EXPECT_TRUE(inner.revert());
+  };
+  const auto mappings_before = mappings();
+  Patch patch = applied("patch");
+  ASSERT_TRUE(patch.revert());
+  const auto gone = patch.wait(kPatient);
+  EXPECT_TRUE(gone) << gone.error().message();
+  EXPECT_EQ(answer, 2);
+  EXPECT_EQ(call_quick(), 1);
+  EXPECT_EQ(mappings(), mappings_before) << "both are gone";
+}
+
+// ---- e40
+
+// patch_code.cpp, ask(): the threads of the parent (the list is kept from the last question).
+TEST(Unload, AChildGoesOnByItselfWithWhatDrains) {
+  const std::size_t mappings_before = mappings_of("patch");
+  Patch patch = applied("patch");
+  Gate gate;
+  Thread thread([&] { return call_slow(gate.fd()); });
+  thread.wait_until_in(SYS_read, gate.fd());
+  ASSERT_TRUE(patch.revert());
+  in_child([&] {
+    const auto gone = patch.wait(kPatient);
+    EXPECT_TRUE(gone) << gone.error().message();
+    EXPECT_EQ(mappings_of("patch"), mappings_before) << "the thread that was inside is not here";
+    Patch another = applied("patch");
+    EXPECT_EQ(call_quick(), 2);
+    EXPECT_TRUE(another.revert());
+    EXPECT_TRUE(another.wait(kPatient));
+  });
+  EXPECT_EQ(patch.draining().code, SHUNT_CODE_DRAINING) << "the parent's is its own";
+  gate.open();
+  EXPECT_EQ(thread.join(), 2);
+  EXPECT_TRUE(patch.wait(kPatient));
+}
+
+/// The child's only thread is not on the first thread's stack.
+TEST(Unload, AChildThatAnotherThreadForkedUnloadsToo) {
+  Thread thread([&] {
+    in_child([&] {
+      Patch patch = applied("patch");
+      EXPECT_TRUE(patch.revert());
+      const auto gone = patch.wait(kPatient);
+      EXPECT_TRUE(gone) << gone.error().message();
+    });
+    return 0;
+  });
+  EXPECT_EQ(thread.join(), 0);
 }
 
 // ---- e41
