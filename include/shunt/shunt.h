@@ -158,9 +158,29 @@ typedef struct shunt_options {
   shunt_reach reach;
   /* Further names of the same code that are meant too, as a NULL-terminated array, or NULL. Only for an entry. */
   const char *const *also;
+
+  /* 1: dlsym() and dlvsym() answer with the replacement, too, where they would answer with the function; 0: they do not. See below. */
+  int dlsym;
 } shunt_options;
 
-#define SHUNT_OPTIONS_INIT {sizeof(shunt_options), NULL, NULL, NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL}
+#define SHUNT_OPTIONS_INIT {sizeof(shunt_options), NULL, NULL, NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL, 0, 0}
+
+/* dlsym() and dlvsym(), where `dlsym` is set:
+ *
+ * The answer is the replacement when it would be the very function that the redirect is about, for RTLD_DEFAULT, for RTLD_NEXT and for
+ * handles, and when the object that calls dlsym() is one whose calls the redirect is for. A patch that looks up what it replaces gets the
+ * original. With `version`, dlvsym() of that version is meant, and dlsym() where it finds the same function. The answer that counts is that of
+ * the newest layer that asks for it. Everything else that is asked of dlsym(), and every error, is the dynamic linker's. Nothing is replaced
+ * where the answer cannot be told from outside the dynamic linker: RTLD_DEFAULT where both the program and what came with the calling
+ * object have the name and no slot shows which of them that object gets (RTLD_DEEPBIND), RTLD_NEXT of an object that came with the program
+ * where only an object that was loaded with RTLD_GLOBAL follows. Objects of other namespaces (dlmopen) call their own dlsym().
+ *
+ * The redirect stands even where nobody has a slot: then it is for dlsym() and for objects that are loaded later. What a program looked up
+ * before stays what it was, and what it looked up while the redirect stood leads to the replacement after the revert: its code must stay.
+ * An object that RTLD_DEFAULT finds, and that would be kept loaded for the caller, is kept loaded for good.
+ *
+ * For this, the slots of dlsym and dlvsym themselves lead to shunt while such redirects stand, beside the slots that a plan counts; the coverage
+ * says how many. Who looks `dlsym` itself up gets that one. The redirect is refused where those slots cannot be written. */
 
 /* Applies one redirect: a transaction of one. `options` may be NULL. *change is freed with shunt_change_free().
  * Errors: as shunt_transaction_add() and shunt_transaction_apply(). */
@@ -296,9 +316,10 @@ typedef struct shunt_patch_options {
   const char *const *also;        /* as in shunt_options: for all functions of the patch */
   /* 1: its code stays mapped after a revert, for the life of the process. See shunt_patch_revert(). */
   int keep;
+  int dlsym;                      /* as in shunt_options: for all functions of the patch */
 } shunt_patch_options;
 
-#define SHUNT_PATCH_OPTIONS_INIT {sizeof(shunt_patch_options), NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL, 0}
+#define SHUNT_PATCH_OPTIONS_INIT {sizeof(shunt_patch_options), NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL, 0, 0}
 
 /* Loads a patch from a private copy of the file, so that a rebuilt file of the same name is a new patch. What is wrong
  * with the file is found before any of its code runs; its constructors run once, in this call. Nothing is redirected yet.

@@ -100,6 +100,7 @@ struct Options {
   void **original = nullptr;
   Reach reach = Reach::automatic;
   std::vector<std::string> also = {};  // further names of the same code that are meant too
+  bool dlsym = false;                  // dlsym() and dlvsym() answer with the replacement
 };
 
 /// How a patch chooses: shunt_patch_options with C++ types.
@@ -111,6 +112,7 @@ struct PatchOptions {
   Reach reach = Reach::automatic;
   std::vector<std::string> also = {};
   bool keep = false;  // the code stays mapped after a revert
+  bool dlsym = false;
 };
 
 namespace detail {
@@ -145,7 +147,8 @@ auto with_c_options(const Options &options, Use use) {
                                    or_null(options.version),
                                    options.original,
                                    static_cast<shunt_reach>(options.reach),
-                                   also.get()};
+                                   also.get(),
+                                   options.dlsym ? 1 : 0};
   return use(&c_options);
 }
 
@@ -331,7 +334,8 @@ class Patch {
                                            detail::or_null(options.provider),
                                            static_cast<shunt_reach>(options.reach),
                                            also.get(),
-                                           options.keep ? 1 : 0};
+                                           options.keep ? 1 : 0,
+                                           options.dlsym ? 1 : 0};
     shunt_patch *patch = nullptr;
     shunt_error *error = nullptr;
     if (shunt_patch_load(path, &c_options, &patch, &error) != SHUNT_OK) return Error(error);

@@ -74,6 +74,7 @@ shunt_code add(shunt_transaction &transaction, const char *symbol, void *replace
   auto request = std::make_shared<Request>(symbol, reinterpret_cast<std::uintptr_t>(replacement));
   if (!read_reach(options.reach, request->reach)) return bad_reach(error);
   request->also = strings(options.also);
+  request->dlsym = options.dlsym != 0;
   shunt::core::CallerFilter filter{strings(options.callers), strings(options.not_callers),
                                    reinterpret_cast<std::uintptr_t>(options.caller_at), 0};
   const auto alike = std::find_if(transaction.requests.begin(), transaction.requests.end(),
@@ -357,7 +358,8 @@ shunt_code patch_load_fd(int fd, const char *name, const shunt_patch_options *gi
     auto loaded = shunt::core::Patch::load(
         fd, name,
         {strings(options.symbols), strings(options.callers), strings(options.not_callers),
-         options.provider != nullptr ? options.provider : "", reach, strings(options.also), options.keep != 0});
+         options.provider != nullptr ? options.provider : "", reach, strings(options.also), options.keep != 0,
+         options.dlsym != 0});
     if (!loaded) return fail(error, std::move(loaded.error()));
     handle->patch = std::move(*loaded);
     *patch = handle.release();

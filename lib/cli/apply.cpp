@@ -70,6 +70,7 @@ class Apply {
     request_.not_callers = options.not_callers;
     request_.reach = options.reach;
     request_.also = options.also;
+    request_.dlsym = options.dlsym;
     request_.force_permissions = options.force_permissions;
     request_.keep = options.keep;
   }

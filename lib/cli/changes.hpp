@@ -11,7 +11,7 @@ namespace shunt::cli {
 struct ApplyOptions {
   std::string target, patch, name, provider, reach;
   std::vector<std::string> symbols, callers, not_callers, also;
-  bool force_permissions = false, only_this = false, keep = false;
+  bool force_permissions = false, only_this = false, keep = false, dlsym = false;
 };
 
 struct RevertOptions {

@@ -180,6 +180,7 @@ Exit of_process(const CheckOptions &options, const Console &console) {
   request.provider = options.provider;
   request.reach = options.reach;
   request.also = options.also;
+  request.dlsym = options.dlsym;
   request.force_permissions = true;  // only looked at: whose file it is matters when it is applied
   Json answer = connection.ask(request, patch.fd.get());
   const bool is_short = is_plan_short(part_of(answer, "plan"));

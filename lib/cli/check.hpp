@@ -13,6 +13,7 @@ struct CheckOptions {
   std::vector<std::string> targets;  // files, or one process; none: only the patch itself is looked at
   std::vector<std::string> symbols, callers, not_callers, also;
   std::string provider, reach;
+  bool dlsym = false;
 };
 
 /// `no` when a function is not reached, a call in a named file goes past it, or the patch could not be loaded.

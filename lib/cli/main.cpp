@@ -39,6 +39,7 @@ void add_patch_options(CLI::App *verb, Options &options) {
       ->type_name("HOW")
       ->check(CLI::IsMember({"auto", "slots", "entry"}));
   add_list("--also", options.also, "NAME", "another name of the same code, which is meant too (repeatable)");
+  verb->add_flag("--dlsym", options.dlsym, "have dlsym() answer with the replacements, too");
 }
 
 void add_imports(CLI::App &app, Console &console, Verb &chosen) {

@@ -10,7 +10,9 @@ bool has_entry(const Json &function) {
   return chosen.is_boolean() && chosen.get<bool>();
 }
 
-bool is_reached(const Json &function) { return number_of(function, "slots") > 0 || has_entry(function); }
+bool is_reached(const Json &function) {
+  return number_of(function, "slots") > 0 || has_entry(function) || function.value("dlsym", false);
+}
 
 /// What becomes of the function's entry, and so of calls that use no slot.
 std::string entry_text(const Json &function) {
@@ -41,6 +43,7 @@ std::string function_text(const Json &function, const Console &console) {
   for (const Json &caller : list_of(function, "callers"))
     text += "  " + printable(text_of(caller, "object")) + ": " + counted(number_of(caller, "slots"), "slot") + "\n";
   text += entry_text(function);
+  if (function.value("dlsym", false)) text += "  dlsym() answers with the replacement\n";
   for (const Json &beside : list_of(function, "beside"))
     text += std::string(beside.value("taken", false) ? "  " : "  not reached: ") +
             counted(number_of(beside, "count"), "slot") + ", in " + printable(text_of(beside, "example")) +
@@ -76,6 +79,9 @@ const Json &list_of(const Json &object, const char *field) {
 std::string plan_text(const Json &plan, const Console &console) {
   std::string text;
   for (const Json &function : list_of(plan, "functions")) text += function_text(function, console);
+  if (const Json &lookups = part_of(plan, "lookups"); lookups.is_object())
+    text += "dlsym, dlvsym: " + counted(number_of(lookups, "slots"), "slot") + " in " +
+            counted(number_of(lookups, "objects"), "object") + " lead to shunt, which answers for these functions\n";
   for (const Json &name : list_of(plan, "unmatched"))
     if (name.is_string())
       text += console.paint(Colour::bad, printable(demangled(name.get<std::string>()))) +

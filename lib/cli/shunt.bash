@@ -38,8 +38,8 @@ _shunt() {
       '') options+=" --version" ;;
       ps) options+=" --json" ;;
       imports) options+=" --json --symbol --caller" ;;
-      check) options+=" --json --symbol --caller --not-caller --provider --reach --also" ;;
-      apply) options+=" --json --symbol --caller --not-caller --provider --reach --also --name --force-permissions --keep --only" ;;
+      check) options+=" --json --symbol --caller --not-caller --provider --reach --also --dlsym" ;;
+      apply) options+=" --json --symbol --caller --not-caller --provider --reach --also --dlsym --name --force-permissions --keep --only" ;;
       revert) options+=" --json --all --keep --wait --only" ;;
       status) options+=" --json --verify --only" ;;
     esac

@@ -65,7 +65,7 @@ std::string patch_text(const Json &patch, const Console &console) {
   for (const Json &function : list_of(patch, "functions"))
     text += "  " + printable(demangled(text_of(function, "symbol"))) + ": " +
             counted(number_of(function, "slots"), "slot") + (function.value("entry", false) ? " and its entry" : "") +
-            ", defined by " + printable(text_of(function, "provider")) + layer_text(function) + "\n";
+            (function.value("dlsym", false) ? ", in dlsym() too" : "") + ", defined by " + printable(text_of(function, "provider")) + layer_text(function) + "\n";
   for (const Json &object : list_of(patch, "objects"))
     text +=
         "    in " + printable(text_of(object, "object")) + ": " + counted(number_of(object, "slots"), "slot") + "\n";
@@ -76,9 +76,13 @@ std::string patch_text(const Json &patch, const Console &console) {
 }
 
 std::string redirect_text(const Json &redirect) {
+  if (redirect.value("own", false))
+    return printable(text_of(redirect, "symbol")) + ": led to shunt, which answers with replacements where that was " +
+           "asked for, " + counted(number_of(redirect, "slots"), "slot") + layer_text(redirect) + "\n";
   return printable(demangled(text_of(redirect, "symbol"))) + ": redirected by the program itself to code in " +
          printable(text_of(redirect, "replacement_in")) + ", " + counted(number_of(redirect, "slots"), "slot") +
-         (redirect.value("entry", false) ? " and its entry" : "") + layer_text(redirect) + "\n";
+         (redirect.value("entry", false) ? " and its entry" : "") +
+         (redirect.value("dlsym", false) ? ", in dlsym() too" : "") + layer_text(redirect) + "\n";
 }
 
 std::string verified_text(const Json &verified, const Console &console) {

@@ -89,6 +89,7 @@ void write_function(Json &json, const PlannedFile &file, std::uint32_t k) {
   json.key("replacement").string(file.replacements[k].replacement).key("provider").string(redirect.provider);
   write_count(json, "slots", redirect.slots);
   write_count(json, "layers_below", redirect.layers_below);
+  json.key("dlsym").boolean(file.plan.requests[k]->dlsym);
   write_callers(json, file.plan, k);
   write_entry(json, file.plan, k);
   json.key("provider_calls_through_slots").boolean(redirect.provider_calls_through_slots);
@@ -111,6 +112,19 @@ void write_unread(Json &json, const core::PageVector<core::UnreadObject> &unread
   json.end_array();
 }
 
+/// What leads dlsym() to shunt; null where that is not asked for, or so already.
+void write_lookups(Json &json, const core::Plan *lookups) {
+  json.key("lookups");
+  if (lookups == nullptr) {
+    json.null();
+    return;
+  }
+  json.begin_object();
+  write_count(json, "slots", lookups->list.slots.size());
+  write_count(json, "objects", lookups->list.spans.size());
+  json.end_object();
+}
+
 void write_plan(Json &json, const PlannedFile &file) {
   json.key("plan").begin_object();
   write_count(json, "slots", file.plan.list.slots.size());
@@ -125,6 +139,7 @@ void write_plan(Json &json, const PlannedFile &file) {
   json.end_array();
   write_unread(json, file.plan.unread);
   write_strings(json, "needs", file.needs);
+  write_lookups(json, file.plan.lookups.get());
   json.key("coverage").string(file.plan.coverage()).end_object();
 }
 
@@ -159,7 +174,7 @@ void write_objects(Json &json, const StandingChange *change) {
 
 void write_layer(Json &json, const core::StandingRedirect &redirect) {
   write_count(json, "slots", redirect.slots);
-  json.key("entry").boolean(redirect.has_entry);
+  json.key("entry").boolean(redirect.has_entry).key("dlsym").boolean(redirect.dlsym);
   write_count(json, "layer", redirect.layer);
   write_count(json, "layers", redirect.layers);
 }
@@ -237,7 +252,7 @@ void write_redirects(Json &json, const Registry::Records &records, const std::ve
       continue;
     for (const core::StandingRedirect &redirect : change.redirects) {
       json.begin_object().key("symbol").string(redirect.symbol).key("provider").string(redirect.provider);
-      json.key("replacement_in").string(redirect.replacement_in);
+      json.key("replacement_in").string(redirect.replacement_in).key("own").boolean(redirect.is_own);
       write_count(json, "conflicts", change.conflicts);
       write_layer(json, redirect);
       json.end_object();

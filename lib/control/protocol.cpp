@@ -32,6 +32,7 @@ constexpr FieldRule kRules[] = {
     {Tag::reach, "reach", kPatch, &Request::reach},
     {Tag::also, "also", kPatch, nullptr, &Request::also},
     {Tag::keep, "keep", kPatch | bit(Type::revert), nullptr, nullptr, &Request::keep},
+    {Tag::dlsym, "dlsym", kPatch, nullptr, nullptr, &Request::dlsym},
 };
 
 constexpr std::size_t kFieldHeader = sizeof(std::uint16_t) + sizeof(std::uint32_t);

@@ -55,13 +55,14 @@ enum class Tag : std::uint16_t {
   reach = 10,             // "auto", "slots" or "entry"
   also = 11,              // a further name of the same code that is meant. Any number of them
   keep = 12,              // flag: the code of the patch stays mapped after a revert
+  dlsym = 13,             // flag: dlsym() answers with the replacements
 };
 
 struct Request {
   Type type = Type::hello;
   std::string file, name, provider, reach;
   std::vector<std::string> symbols, callers, not_callers, also;
-  bool all = false, verify = false, force_permissions = false, keep = false;
+  bool all = false, verify = false, force_permissions = false, keep = false, dlsym = false;
 
   bool operator==(const Request &) const = default;
 };

@@ -41,7 +41,7 @@ class FileRequest {
   FileRequest(const Request &request, const core::Fd &file)
       : request_(request),
         options_{request.symbols,         request.callers, request.not_callers, request.provider,
-                 reach_of(request.reach), request.also,    request.keep},
+                 reach_of(request.reach), request.also,    request.keep, request.dlsym},
         name_(request.name.empty() ? core::name_of_file(request.file) : request.name) {
     facts_.file = request.file;
     read(file);

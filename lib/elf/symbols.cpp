@@ -53,14 +53,17 @@ void for_each_candidate(const Image &image, const SymbolName &name, Visit visit)
     if (same_name(index) && visit(index)) return;
 }
 
-/// Can a reference from another object be bound to this symbol at all?
-bool is_offered(const Elf64_Sym &symbol) {
+/// Is there something that other objects may get to? An undefined symbol with a value is a program's PLT entry.
+bool has_value_for_others(const Elf64_Sym &symbol) {
   const unsigned binding = symbol_binding(symbol), visibility = ELF64_ST_VISIBILITY(symbol.st_other);
-  if (!is_defined(symbol)) return false;
-  if (symbol.st_value == 0 && symbol.st_shndx != SHN_ABS && symbol_type(symbol) != STT_TLS) return false;
+  if (symbol.st_value == 0 && symbol.st_shndx != SHN_ABS && (symbol_type(symbol) != STT_TLS || !is_defined(symbol)))
+    return false;
   if (visibility == STV_HIDDEN || visibility == STV_INTERNAL) return false;
   return binding == STB_GLOBAL || binding == STB_WEAK || binding == STB_GNU_UNIQUE;
 }
+
+/// Can a reference from another object be bound to this symbol at all?
+bool is_offered(const Elf64_Sym &symbol) { return is_defined(symbol) && has_value_for_others(symbol); }
 
 Elf64_Half version_index(const Image &image, std::uint32_t symbol) {
   const Image::Versions &versions = image.versions();
@@ -158,6 +161,29 @@ const Elf64_Sym *find_definition(const Image &image, const SymbolName &name, con
       if (has != nullptr ? std::strcmp(has, version) == 0 : (tag & kVersionHidden) == 0) found = &symbol;
     } else if (number <= 2) {
       found = &symbol;  // a reference without a version means the base or the first version of the object
+    } else if ((tag & kVersionHidden) == 0 && defaults++ == 0) {
+      only_default = &symbol;
+    }
+    return found != nullptr;
+  });
+  if (found != nullptr) return found;
+  return defaults == 1 ? only_default : nullptr;
+}
+
+const Elf64_Sym *find_for_dlsym(const Image &image, const SymbolName &name, const char *version) {
+  const Elf64_Sym *found = nullptr, *only_default = nullptr;
+  unsigned defaults = 0;
+  for_each_candidate(image, name, [&](std::uint32_t index) {
+    const Elf64_Sym &symbol = image.symbol(index);
+    if (!has_value_for_others(symbol)) return false;
+    const Elf64_Half tag = version_index(image, index), number = tag & kVersionIndex;
+    if (image.versions().symbols == nullptr) {
+      found = &symbol;
+    } else if (version != nullptr) {
+      const char *const has = number > VER_NDX_GLOBAL ? needed_version(image, index) : nullptr;
+      if (has != nullptr && std::strcmp(has, version) == 0) found = &symbol;
+    } else if (number <= VER_NDX_GLOBAL) {
+      found = &symbol;
     } else if ((tag & kVersionHidden) == 0 && defaults++ == 0) {
       only_default = &symbol;
     }

@@ -31,6 +31,11 @@ const char *defined_version(const Image &image, std::uint32_t symbol);
 /// this object; NULL when it passes this object by.
 const Elf64_Sym *find_definition(const Image &image, const SymbolName &name, const char *version);
 
+/// What dlsym() (`version` NULL) or dlvsym() finds in this object. That differs from a reference: without a version the default one is
+/// meant, not the first; with one, a symbol that has none will not do; and a program's PLT entry that stands for the function in the
+/// whole process counts as its definition.
+const Elf64_Sym *find_for_dlsym(const Image &image, const SymbolName &name, const char *version);
+
 /// A definition of `name` at `address` in this object, whatever its version; or, when `address` is 0, any. NULL when there
 /// is none.
 const Elf64_Sym *find_definition_at(const Image &image, const SymbolName &name, std::uintptr_t address);

@@ -97,8 +97,12 @@ void describe(std::string &text, const Request &request, const PlannedRedirect &
            plural(redirect.slots), redirect.callers, plural(redirect.callers), provider);
   else if (entry != nullptr && entry->is_chosen)
     append(text, "%s: its entry, defined by %s\n", request.symbol.c_str(), provider);
+  else if (redirect.stands_for_dlsym)
+    append(text, "%s: no slot, defined by %s\n", request.symbol.c_str(), provider);
   else
     append(text, "%s: matches nothing in this process\n", request.symbol.c_str());
+  if (request.dlsym && !request.is_own && *redirect.provider != '\0')
+    append(text, "  dlsym() and dlvsym() answer with the replacement\n");
   if (redirect.slots > 0 || entry != nullptr) describe_entry(text, redirect, entry, why);
   for (std::size_t k = 0; k < redirect.beside.size(); ++k) {
     const BesideCount &beside = redirect.beside[k];
@@ -113,6 +117,12 @@ void describe(std::string &text, const Request &request, const PlannedRedirect &
 std::size_t Plan::entry_count() const {
   return static_cast<std::size_t>(
       std::count_if(entries.begin(), entries.end(), [](const PlannedEntry &entry) { return entry.is_chosen; }));
+}
+
+bool Plan::is_empty() const {
+  for (std::size_t k = 0; k < redirects.size(); ++k)
+    if (does(k)) return false;
+  return true;
 }
 
 std::string Plan::entry_why(std::size_t k) const {
@@ -151,6 +161,9 @@ std::string Plan::coverage() const {
     if (does(k)) describe(text, *requests[k], redirects[k], known_entry(k), entry_why(k));
   for (std::size_t k = 0; k < requests.size(); ++k)
     if (!does(k)) describe(text, *requests[k], redirects[k], known_entry(k), entry_why(k));
+  if (lookups != nullptr)
+    append(text, "dlsym and dlvsym: %zu slots in %zu objects lead to shunt, which answers for these functions\n",
+           lookups->list.slots.size(), lookups->list.spans.size());
   for (const UnreadObject &object : unread) append(text, "%s: not examined: %s\n", object.path, object.reason);
   return text;
 }

@@ -42,6 +42,7 @@ Engine::Engine() {
         instance().mutex_.after_fork_in_child();
         Question::after_fork_in_child();
         LoaderWatch::after_fork_in_child();
+        DlsymAnswers::after_fork_in_child();
       });
 }
 
@@ -52,7 +53,10 @@ Problem Engine::Guard::problem() {
 }
 
 void Engine::add_patch(LoadedPatch patch) {
-  if (const Guard guard(*this); guard) patches_.push_back(std::move(patch));
+  const Guard guard(*this);
+  if (!guard) return;
+  patches_.push_back(std::move(patch));
+  renew_answers();
 }
 
 void Engine::place_patch(const std::string &linked, std::uintptr_t inside) {
@@ -65,6 +69,7 @@ void Engine::place_patch(const std::string &linked, std::uintptr_t inside) {
   Problem ignored;  // where the objects cannot be listed now, the patch keeps the name that the dynamic linker gave it
   objects_.while_locked(ignored, [&](Problem &) { objects_.call(inside, patch->file.c_str()); });
   if (KnownCode *const known = codes_.around(inside)) known->untouchable = "belongs to a patch";
+  renew_answers();
 }
 
 /// The eldest of that name: once it is unmapped, the next one may be called the same.
@@ -74,6 +79,7 @@ void Engine::remove_patch(const std::string &linked) {
   const auto patch =
       std::find_if(patches_.begin(), patches_.end(), [&](const LoadedPatch &one) { return one.linked == linked; });
   if (patch != patches_.end()) patches_.erase(patch);
+  renew_answers();
 }
 
 Engine::Ended Engine::end_life(CodeLife &life, std::uintptr_t begin, std::uintptr_t end,
@@ -152,6 +158,8 @@ Result<std::unique_ptr<Plan>> Engine::plan(const Requests &requests) {
                                                settle();
                                                make_plan(*plan, false, outside, problem);
                                                codes_.drop_names();
+                                               if (!problem && !outside.is_wanting())
+                                                 plan_lookups(*plan, outside, problem);
                                                if (problem) return problem.to_error();
                                                finish_plan(*plan);
                                                return plan;
@@ -171,7 +179,7 @@ void Engine::make_plan(Plan &plan, bool trusts, Outside &outside, Problem &probl
   if (std::none_of(plan.redirects.begin(), plan.redirects.end(), has_no_slot)) return;
   objects_.while_locked(problem, [&](Problem &inner) {
     for (std::uint32_t k = 0; k < plan.redirects.size() && !inner; ++k) {
-      if (plan.redirects[k].slots > 0) continue;
+      if (plan.redirects[k].slots > 0 || plan.redirects[k].stands_for_dlsym) continue;
       if (plan.entry_of(k) != nullptr)
         planner.check_replacement(k, inner);
       else if (!plan.requests[k]->is_optional)
@@ -189,13 +197,15 @@ void Engine::finish_plan(Plan &plan) {
     redirect.layers_below = static_cast<std::uint32_t>(layers.size());
     if (plan.does(k) && (!layers.empty() || layers_.has_entries()))
       redirect.original =
-          layers_.original_of({UINT64_MAX, symbol, redirect.function, plan.list, k, plan.entry_of(k) != nullptr});
+          layers_.original_of(
+              {UINT64_MAX, *plan.requests[k], redirect.function, plan.list, k, plan.entry_of(k) != nullptr});
   }
 }
 
 // ---- commit ----------------------------------------------------------------------------------------------------------
 
 [[gnu::noinline]] Result<std::unique_ptr<Change>> Engine::apply(const Requests &requests) {
+  if (DlsymAnswers::are_asked_for(requests)) DlsymAnswers::prepare();
   const StackCleaner cleaner(left_addresses_);
   return with_outside<std::unique_ptr<Change>>([this] { return Guard(*this); },
                                                [&](Outside &outside) {
@@ -219,7 +229,7 @@ Result<std::unique_ptr<Change>> Engine::apply_held(const Requests &requests, Out
     auto change = std::make_unique<Change>();
     std::swap(change->list, plan.list);
     change->self_slots.swap(plan.self_slots);
-    auto committed = commit_prepared(std::move(change), plan, outside);
+    auto committed = commit_answering(std::move(change), plan, outside);
     if (committed) return committed;
     // Somebody has changed a slot since the last plan: what is in its place is found out by reading. Or an object was unloaded
     // between the plan and the commit of it.
@@ -230,6 +240,7 @@ Result<std::unique_ptr<Change>> Engine::apply_held(const Requests &requests, Out
 }
 
 [[gnu::noinline]] Result<std::unique_ptr<Change>> Engine::commit(const Plan &plan) {
+  if (DlsymAnswers::are_asked_for(plan.requests)) DlsymAnswers::prepare();
   const StackCleaner cleaner(left_addresses_);
   using Made = Result<std::unique_ptr<Change>>;
   return with_outside<std::unique_ptr<Change>>(
@@ -241,7 +252,7 @@ Result<std::unique_ptr<Change>> Engine::apply_held(const Requests &requests, Out
         if (!change->list.assign(plan.list) ||
             !change->self_slots.assign({plan.self_slots.data(), plan.self_slots.size()}))
           return make_error(Code::out_of_memory, "no memory for a change of %zu slots", plan.list.slots.size());
-        auto committed = commit_prepared(std::move(change), plan, outside);
+        auto committed = commit_answering(std::move(change), plan, outside);
         codes_.drop_names();
         return committed;
       });
@@ -307,6 +318,7 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     redirect.function = planned.function;
     redirect.provider = planned.provider;
     redirect.slots = planned.slots;
+    redirect.stands_for_dlsym = planned.stands_for_dlsym;
     redirect.replacement = plan.requests[k]->replacement;
     std::uintptr_t *const cell = plan.requests[k]->original_cell;
     cells.push_back(cell != nullptr ? *cell : 0);
@@ -381,7 +393,8 @@ bool Engine::prepare_entries(Change &change, const Plan &plan, Outside &outside,
     Problem refused;
     if (entries_.prepare(target, id, refused)) {
       prepared.push_back({k, id});
-    } else if (plan.requests[k]->reach == Reach::automatic && plan.redirects[k].slots > 0) {
+    } else if (plan.requests[k]->reach == Reach::automatic &&
+               (plan.redirects[k].slots > 0 || plan.redirects[k].stands_for_dlsym)) {
       log(SHUNT_LOG_WARNING, "%s: its slots only", refused.message);
     } else {
       problem = refused;
@@ -499,6 +512,12 @@ struct SlotsAbove {
   }
 };
 
+bool asks_for_answers(const Change &change) {
+  return std::any_of(change.redirects.begin(), change.redirects.end(), [](const ChangeRedirect &redirect) {
+    return redirect.request->dlsym && !redirect.request->is_own;
+  });
+}
+
 }  // namespace
 
 [[gnu::noinline]] Result<Done> Engine::revert(Change &change) {
@@ -507,6 +526,10 @@ struct SlotsAbove {
   if (!guard) return Guard::problem().to_error();
   own_sp_ = cleaner.frame();
   if (!change.is_applied) return make_error(Code::wrong_state, "this change has been reverted already");
+  return asks_for_answers(change) ? revert_answering(change) : revert_held(change);
+}
+
+Result<Done> Engine::revert_held(Change &change) {
   settle();
   const SlotsAbove above(layers_, change);
   const std::vector<Layers::NewOriginal> others = layers_.originals_without(change);
@@ -567,6 +590,87 @@ void Engine::take_out(Change &change, const std::vector<Layers::NewOriginal> &ot
     }
   }
   left_open_ = left_open_ || !writer.has_restored_all();
+}
+
+// ---- dlsym -----------------------------------------------------------------------------------------------------------
+
+/// What leads dlsym() here comes first and goes last: by itself it changes no answer.
+Result<std::unique_ptr<Change>> Engine::commit_answering(std::unique_ptr<Change> change, const Plan &plan,
+                                                         Outside &outside) {
+  if (!DlsymAnswers::are_asked_for(plan.requests)) return commit_prepared(std::move(change), plan, outside);
+  struct Last {
+    Engine &engine;
+    ~Last() { engine.drop_lookups(); }
+  } const last{*this};
+  if (lookups_ == nullptr) {
+    auto led = apply_held(DlsymAnswers::requests(), outside);
+    if (!led) {
+      led.error().message = "dlsym() cannot be led to shunt: " + led.error().message;
+      return led;
+    }
+    lookups_ = std::move(*led);
+  }
+  auto answers = DlsymAnswers::make(layers_, plan.requests.size(), patches_);
+  auto committed = commit_prepared(std::move(change), plan, outside);
+  if (!committed) return committed;
+  answers->fill(layers_);
+  DlsymAnswers::publish(std::move(answers));
+  return committed;
+}
+
+Result<Done> Engine::revert_answering(Change &change) {
+  auto without = DlsymAnswers::make(layers_, 0, patches_), before = DlsymAnswers::make(layers_, 0, patches_);
+  without->fill(layers_, &change);
+  before->fill(layers_);
+  DlsymAnswers::publish(std::move(without));
+  auto reverted = revert_held(change);
+  if (reverted)
+    drop_lookups();
+  else
+    DlsymAnswers::publish(std::move(before));
+  return reverted;
+}
+
+/// Where no redirect asks for answers any more. What cannot be taken out stays, and changes nothing.
+void Engine::drop_lookups() {
+  const std::vector<Change *> &changes = layers_.changes();
+  if (lookups_ == nullptr ||
+      std::any_of(changes.begin(), changes.end(), [](const Change *one) { return asks_for_answers(*one); }))
+    return;
+  try {
+    DlsymAnswers::publish(nullptr);
+    if (const auto reverted = revert_held(*lookups_); !reverted) {
+      log(SHUNT_LOG_ERROR, "dlsym() is still led to shunt, which answers as before: %s",
+          reverted.error().message.c_str());
+      return;
+    }
+    DlsymAnswers::lead_back(*lookups_);
+    lookups_.reset();
+  } catch (const std::bad_alloc &) {
+    log(SHUNT_LOG_ERROR, "no memory to lead dlsym() back: it goes through shunt, and answers as before");
+  }
+}
+
+/// Patches have come or gone: what they look up themselves is not replaced.
+void Engine::renew_answers() {
+  if (lookups_ == nullptr) return;
+  auto answers = DlsymAnswers::make(layers_, 0, patches_);
+  answers->fill(layers_);
+  DlsymAnswers::publish(std::move(answers));
+}
+
+void Engine::plan_lookups(Plan &plan, Outside &outside, Problem &problem) {
+  if (!DlsymAnswers::are_asked_for(plan.requests) || lookups_ != nullptr) return;
+  plan.lookups = std::make_unique<Plan>();
+  plan.lookups->requests = DlsymAnswers::requests();
+  make_plan(*plan.lookups, false, outside, problem);
+}
+
+bool Engine::may_have_given(const Requests &requests) {
+  const Guard guard(*this);
+  const bool was_given =
+      std::any_of(requests.begin(), requests.end(), [](const auto &one) { return one->was_given.load(); });
+  return was_given || (DlsymAnswers::are_asked_for(requests) && (!guard || !DlsymAnswers::is_settled()));
 }
 
 // ---- while it stands -------------------------------------------------------------------------------------------------
@@ -783,7 +887,8 @@ Result<std::vector<StandingChange>> Engine::standing(bool with_slots) {
                                     [&](const Layer &layer) { return layer.change == &change && layer.redirect == r; });
       all[k].redirects.push_back({redirect.request->symbol, redirect.provider, "", redirect.replacement, redirect.slots,
                                   redirect.has_entry(), static_cast<std::uint32_t>(own - layers.begin()) + 1,
-                                  static_cast<std::uint32_t>(layers.size())});
+                                  static_cast<std::uint32_t>(layers.size()), redirect.request->dlsym,
+                                  redirect.request->is_own});
     }
     all[k].objects.resize(change.list.spans.size());
     all[k].conflicting.reserve(with_slots ? StandingChange::kConflictsShown : 0);

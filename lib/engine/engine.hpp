@@ -18,6 +18,7 @@
 
 #include "base/owned_mutex.hpp"
 #include "base/result.hpp"
+#include "engine/dlsym_answers.hpp"
 #include "engine/imports.hpp"
 #include "engine/late_objects.hpp"
 #include "engine/layers.hpp"
@@ -48,6 +49,10 @@ class Engine {
 
   /// Slots that hold neither the change's value nor that of a layer above it, and entries that somebody else changed.
   std::size_t conflicts(Change &change);
+
+  /// Somebody may keep the address of a replacement that dlsym() answered with, or be about to get it: its code must stay. After a revert,
+  /// what is about to come passes.
+  bool may_have_given(const Requests &requests);
 
   /// The changes that stand, oldest first. `with_slots`: also which slots hold something else.
   Result<std::vector<StandingChange>> standing(bool with_slots);
@@ -102,6 +107,12 @@ class Engine {
   void finish_plan(Plan &plan);
   Result<std::unique_ptr<Change>> apply_held(const Requests &requests, Outside &outside);
   Result<std::unique_ptr<Change>> commit_prepared(std::unique_ptr<Change> change, const Plan &plan, Outside &outside);
+  Result<std::unique_ptr<Change>> commit_answering(std::unique_ptr<Change> change, const Plan &plan, Outside &outside);
+  Result<Done> revert_held(Change &change);
+  Result<Done> revert_answering(Change &change);
+  void plan_lookups(Plan &plan, Outside &outside, Problem &problem);
+  void renew_answers();
+  void drop_lookups();
   bool prepare_entries(Change &change, const Plan &plan, Outside &outside, Problem &problem);
   void write(Change &change, std::uint64_t generation, const std::vector<Layers::NewOriginal> &others,
              PageVector<EntryStep> &steps, Problem &problem);
@@ -128,6 +139,7 @@ class Engine {
   NameNumbers names_;
   LastSearch last_search_;
   std::vector<LoadedPatch> patches_;
+  std::unique_ptr<Change> lookups_;  // leads dlsym() here; NULL: no redirect that stands asks for answers
   LateObjects late_{objects_, layers_, patches_};
   ObjectId adopted_below_ = 0;            // objects with a smaller id were looked at for all changes
   std::uint64_t adopted_generation_ = 0;  // of the object table

@@ -96,7 +96,8 @@ void EntryPlanner::plan_entry(std::uint32_t k, EntryWhy why, Problem &problem) {
   redirect.entry_why = entry.is_chosen ? why : EntryWhy::refused;
   if (problem || outside_.is_wanting()) return;
   if (entry.is_chosen) return check_twice(k, problem);
-  if (asked.reach == Reach::automatic && (redirect.slots > 0 || asked.is_optional)) return;
+  const bool has_other_use = redirect.slots > 0 || redirect.stands_for_dlsym || asked.is_optional;
+  if (asked.reach == Reach::automatic && has_other_use) return;
   problem.symbol = asked.symbol.c_str();
   problem.object = redirect.provider;
   problem.address = redirect.function;

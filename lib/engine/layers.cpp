@@ -21,20 +21,23 @@ const std::vector<Layer> &Layers::over(std::string_view symbol) const {
 }
 
 Layers::Place Layers::place_of(const Layer &layer) {
-  return {layer.change->order, layer->request->symbol, layer->function,
-          layer.change->list,  layer.redirect,         layer->has_entry()};
+  return {layer.change->order, *layer->request, layer->function,
+          layer.change->list,  layer.redirect,  layer->has_entry()};
 }
 
 namespace {
 
-/// Do the slots of `layer` include those of the place?
+/// Do the slots of `layer` include those of the place? Where that has none (dlsym() leads to it), the callers tell.
 bool covers_slots(const Layer &layer, const Layers::Place &place) {
-  return std::all_of(place.slots.spans.begin(), place.slots.spans.end(), [&](const Span &span) {
+  bool has_slots = false;
+  const bool covers = std::all_of(place.slots.spans.begin(), place.slots.spans.end(), [&](const Span &span) {
     const auto all = place.slots.in(span);
     return std::all_of(all.begin(), all.end(), [&](const Slot &slot) {
+      has_slots = has_slots || slot.redirect == place.redirect;
       return slot.redirect != place.redirect || layer.slot_at(span.base + slot.where) != nullptr;
     });
   });
+  return covers && (has_slots || place.request.filter->is_within(*layer->request->filter));
 }
 
 }  // namespace
@@ -52,7 +55,7 @@ std::uintptr_t Layers::original_of(const Place &place, const Change *leaving) co
     }
   }
   if (!place.has_entry) {
-    const std::vector<Layer> &layers = over(place.symbol);
+    const std::vector<Layer> &layers = over(place.request.symbol);
     for (std::size_t k = layers.size(); k-- > 0;) {
       const Layer &layer = layers[k];
       if (!is_below(layer)) continue;

@@ -36,9 +36,10 @@ struct ChangeRedirect {
   std::uintptr_t trampoline = 0;  // of the function's entry; 0: this redirects no entry
   EntryId entry = 0;
   ObjectId holder = 0;  // of the entry: the object
+  bool stands_for_dlsym = false;
 
   [[nodiscard]] bool has_entry() const { return trampoline != 0; }
-  [[nodiscard]] bool is_active() const { return slots > 0 || has_entry(); }
+  [[nodiscard]] bool is_active() const { return slots > 0 || has_entry() || stands_for_dlsym; }
 };
 
 /// A transaction that was applied.
@@ -90,7 +91,7 @@ class Layers {
   /// What decides about a layer's original.
   struct Place {
     std::uint64_t order;  // UINT64_MAX: it would be the newest
-    const std::string &symbol;
+    const Request &request;
     std::uintptr_t function;
     const SlotList &slots;   // of its change; its own are those
     std::uint32_t redirect;  // of this redirect

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -71,6 +72,7 @@ struct PlannedRedirect {
   static constexpr std::uint32_t kNoEntry = UINT32_MAX;
   std::uint32_t entry = kNoEntry;             // in the plan's entries
   bool provider_calls_through_slots = false;  // the provider is itself among the callers
+  bool stands_for_dlsym = false;              // without a slot: dlsym() answers with the replacement
   std::array<BesideCount, static_cast<std::size_t>(Beside::kCount)> beside = {};
 };
 
@@ -90,6 +92,7 @@ struct Plan {
   bool is_trusted = false;       // what slots hold was read for an earlier plan
   std::uint64_t generation = 0;  // of the object table
   ObjectId objects_below = 0;    // objects that are loaded from now on have this id or a higher one
+  std::unique_ptr<Plan> lookups;  // of the redirects of dlsym and dlvsym that come with it; NULL: none, or they stand already
 
   [[nodiscard]] std::string coverage() const;
   /// What was found out about the entry of the k-th redirect's function, when that was looked at; or NULL.
@@ -107,8 +110,10 @@ struct Plan {
   [[nodiscard]] std::string entry_why(std::size_t k) const;
   [[nodiscard]] std::string entry_names(std::size_t k) const;
   /// Whether the k-th redirect would write anything.
-  [[nodiscard]] bool does(std::size_t k) const { return redirects[k].slots > 0 || entry_of(k) != nullptr; }
-  [[nodiscard]] bool is_empty() const { return list.slots.empty() && entry_count() == 0; }
+  [[nodiscard]] bool does(std::size_t k) const {
+    return redirects[k].slots > 0 || entry_of(k) != nullptr || redirects[k].stands_for_dlsym;
+  }
+  [[nodiscard]] bool is_empty() const;
   [[nodiscard]] std::uintptr_t before(const Slot &slot) const {
     return list.before(slot, redirects[slot.redirect].function);
   }

@@ -58,11 +58,40 @@ void Planner::run(Problem &problem) {
     PlannedRedirect &redirect = plan_.redirects[k];
     const Request &request = *plan_.requests[k];
     const bool may_have_entry = request.reach != Reach::slots && !request.is_for_some();
-    if (redirect.slots == 0 && !request.is_optional && !may_have_entry) return explain_nothing(k, problem);
+    if (redirect.slots == 0 && request.dlsym) find_without_slot(k, problem);
+    if (problem) return;
+    if (redirect.slots == 0 && !redirect.stands_for_dlsym && !request.is_optional && !may_have_entry)
+      return explain_nothing(k, problem);
     redirect.original = redirect.function;
   }
   plan_.generation = objects_.generation();
   plan_.objects_below = objects_.next_id();
+}
+
+/// The function of a redirect that stands for dlsym() alone: what the program's objects have of that name, or else the only one.
+void Planner::find_without_slot(std::uint32_t request, Problem &problem) {
+  const Request &asked = *plan_.requests[request];
+  const char *const version = asked.version.empty() ? nullptr : asked.version.c_str();
+  const std::span<Object> all = objects_.in_load_order();
+  Definition found;
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    if (!resolver_.is_searched(all[k]) || (!asked.provider.empty() && !all[k].matches(asked.provider.c_str()))) continue;
+    const Elf64_Sym *const symbol = find_for_dlsym(all[k].image, asked.name, version);
+    if (symbol == nullptr || !is_defined(*symbol)) continue;
+    if (found.symbol != nullptr) {
+      if (asked.reach != Reach::slots && !asked.is_for_some()) return;  // where its entry is looked for that is told
+      problem.symbol = asked.symbol.c_str();
+      problem.object = all[k].path;
+      return problem.set(Code::several_functions,
+                         "'%s' has no slot, and is not one function here: %s and %s define it (name a provider)",
+                         problem.symbol, found.provider->path, all[k].path);
+    }
+    found = {Definition::State::found, &all[k], nullptr, symbol, 0};
+    if (k < objects_.startup_count() || asked.is_own) break;
+  }
+  if (found.symbol == nullptr) return;
+  found.address = function_address(*found.provider, *found.symbol);
+  plan_.redirects[request].stands_for_dlsym = take_function(request, all[0], found, problem);
 }
 
 void Planner::run_reading(Problem &problem) {
@@ -368,7 +397,7 @@ bool Planner::check_replacement(std::uint32_t request, Problem &problem) {
   } else if (holder != nullptr && holder->is_readable &&
              canonical_plt_address(holder->image, asked.name) == asked.replacement) {
     why = "is the program's PLT entry of the function itself";
-  } else if (holder != nullptr && holder->is_own) {
+  } else if (holder != nullptr && holder->is_own && !asked.is_own) {
     why = "lies inside shunt";
   } else if (holder != nullptr && !holder->image.is_code(asked.replacement)) {
     why = "is data, not code";

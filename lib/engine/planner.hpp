@@ -47,6 +47,7 @@ class Planner {
   void run_trusting(Problem &problem);
   bool read_span(std::uint32_t number, Object &object, Problem &problem);
   void close_gaps();
+  void find_without_slot(std::uint32_t request, Problem &problem);
   void see_providers();
   bool plan_special(Object &object, Slot &slot, Problem &problem);
   bool check_shared(Problem &problem);

@@ -1,6 +1,7 @@
 // request.hpp: one redirect as the user asked for it. Immutable once it is part of a transaction.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -37,6 +38,11 @@ struct CallerFilter {
   /// Only few objects are meant.
   [[nodiscard]] bool is_narrow() const { return inside != 0 || !callers.empty(); }
   [[nodiscard]] bool is_patch(const Object &object) const { return patch != 0 && object.contains(patch); }
+  /// The calls that are meant are among those that `other` means, as far as the filters show.
+  [[nodiscard]] bool is_within(const CallerFilter &other) const {
+    return !other.leaves_out() ||
+           (callers == other.callers && not_callers == other.not_callers && inside == other.inside);
+  }
 };
 
 struct Request {
@@ -57,6 +63,9 @@ struct Request {
   std::vector<std::string> also;  // further names of the same code that are meant too
   std::uintptr_t *original_cell = nullptr;
   bool is_optional = false;  // a patch's export that the user did not name: matching nothing is no error
+  bool dlsym = false;        // dlsym() and dlvsym() answer with the replacement, see dlsym_answers.hpp
+  bool is_own = false;       // shunt's own redirect, into shunt
+  mutable std::atomic<bool> was_given = false;  // dlsym() has answered with the replacement, and somebody may keep it
 };
 
 using Requests = std::vector<std::shared_ptr<const Request>>;

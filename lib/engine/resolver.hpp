@@ -46,12 +46,14 @@ class Resolver {
   /// What the dynamic linker finds for an import of `caller` that asks for `version` (NULL: none).
   Definition search(Object &caller, const SymbolName &name, const char *version);
 
+  /// Where the dynamic linker looks first for an object that was loaded later, as far as a slot of it shows that.
+  enum class Scope { unknown, program_first, own_first };
+  Scope scope_seen_in(Object &caller);
+
  private:
   Definition in_object(const Object &object, const SymbolName &name, const char *version) const;
   Definition in_dependencies(Object &caller, const SymbolName &name, const char *version);
   Definition in_startup_objects(const SymbolName &name, const char *version);
-  enum class Scope { unknown, program_first, own_first };
-  Scope scope_seen_in(Object &caller);
 
   ObjectTable &objects_;
   std::span<const LoadedPatch> patches_;

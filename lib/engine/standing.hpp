@@ -18,6 +18,8 @@ struct StandingRedirect {
   std::uint32_t slots;
   bool has_entry;
   std::uint32_t layer, layers;  // the layer-th of so many over the symbol, counted from 1, the oldest
+  bool dlsym;                   // dlsym() answers with the replacement
+  bool is_own;                  // shunt's own: of dlsym() itself
 };
 
 struct StandingObject {

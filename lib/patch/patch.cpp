@@ -27,6 +27,7 @@ Result<std::unique_ptr<Patch>> Patch::load(PatchFile file, const PatchOptions &o
     request->provider = options.provider;
     request->reach = options.reach;
     request->also = options.also;
+    request->dlsym = options.dlsym;
     request->is_optional = options.symbols.empty();
     patch->requests_.push_back(std::move(request));
   }

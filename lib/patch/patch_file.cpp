@@ -95,6 +95,7 @@ Result<std::unique_ptr<Plan>> PatchFile::plan(const PatchOptions &options) const
     request->provider = options.provider;
     request->reach = options.reach;
     request->also = options.also;
+    request->dlsym = options.dlsym;
     request->is_optional = options.symbols.empty();
     requests.push_back(std::move(request));
   }

@@ -20,6 +20,7 @@ struct PatchOptions {
   Reach reach = Reach::automatic;
   std::vector<std::string> also;
   bool keeps_code = false;  // it stays mapped after a revert
+  bool dlsym = false;
 };
 
 /// What the log and the status say about a file.
