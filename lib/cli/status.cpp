@@ -65,7 +65,8 @@ std::string patch_text(const Json &patch, const Console &console) {
   for (const Json &function : list_of(patch, "functions"))
     text += "  " + printable(demangled(text_of(function, "symbol"))) + ": " +
             counted(number_of(function, "slots"), "slot") + (function.value("entry", false) ? " and its entry" : "") +
-            (function.value("dlsym", false) ? ", in dlsym() too" : "") + ", defined by " + printable(text_of(function, "provider")) + layer_text(function) + "\n";
+            (function.value("dlsym", false) ? ", in dlsym() too" : "") + ", defined by " +
+            printable(text_of(function, "provider")) + layer_text(function) + "\n";
   for (const Json &object : list_of(patch, "objects"))
     text +=
         "    in " + printable(text_of(object, "object")) + ": " + counted(number_of(object, "slots"), "slot") + "\n";

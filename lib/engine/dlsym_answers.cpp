@@ -9,7 +9,6 @@
 
 #include "arch/native_asking_jump.hpp"
 #include "engine/dlsym_scope.hpp"
-#include "engine/resolver.hpp"
 
 // ---- what the slots lead to --------------------------------------------------------------------------------------------
 
@@ -58,12 +57,12 @@ std::shared_ptr<const Request> own_request(const char *symbol, std::uintptr_t re
   return request;
 }
 
-/// Calls `visit(change, redirect)` for what asks for answers, newest first.
+/// Calls `visit(change, redirect)` for all that stand, newest first.
 template <class Visit>
-void for_each_asking(const Layers &layers, Visit visit) {
+void for_each(const Layers &layers, Visit visit) {
   for (auto change = layers.changes().rbegin(); change != layers.changes().rend(); ++change)
     for (const ChangeRedirect &redirect : (*change)->redirects)
-      if (redirect.is_active() && redirect.request->dlsym) visit(**change, redirect);
+      if (redirect.is_active()) visit(**change, redirect);
 }
 
 }  // namespace
@@ -71,9 +70,9 @@ void for_each_asking(const Layers &layers, Visit visit) {
 // ---- for the engine ----------------------------------------------------------------------------------------------------
 
 const Requests &DlsymAnswers::requests() {
-  static const Requests *const requests = new Requests{
-      own_request("dlsym", reinterpret_cast<std::uintptr_t>(&shunt_answer_dlsym), &shunt_real_dlsym),
-      own_request("dlvsym", reinterpret_cast<std::uintptr_t>(&shunt_answer_dlvsym), &shunt_real_dlvsym)};
+  static const Requests *const requests =
+      new Requests{own_request("dlsym", reinterpret_cast<std::uintptr_t>(&shunt_answer_dlsym), &shunt_real_dlsym),
+                   own_request("dlvsym", reinterpret_cast<std::uintptr_t>(&shunt_answer_dlvsym), &shunt_real_dlvsym)};
   return *requests;
 }
 
@@ -89,15 +88,18 @@ std::unique_ptr<DlsymAnswers> DlsymAnswers::make(const Layers &layers, std::size
                                                  const std::vector<LoadedPatch> &patches) {
   auto answers = std::make_unique<DlsymAnswers>();
   std::size_t count = more;
-  for_each_asking(layers, [&](const Change &, const ChangeRedirect &) { ++count; });
+  for_each(layers, [&](const Change &, const ChangeRedirect &) { ++count; });
   answers->answers_.reserve(count);
+  answers->replaced_.reserve(count);
   answers->patches_ = patches;
   return answers;
 }
 
 void DlsymAnswers::fill(const Layers &layers, const Change *leaving) {
-  for_each_asking(layers, [&](const Change &change, const ChangeRedirect &redirect) {
-    if (&change != leaving && answers_.size() < answers_.capacity())
+  for_each(layers, [&](const Change &change, const ChangeRedirect &redirect) {
+    if (replaced_.size() == replaced_.capacity()) return;
+    replaced_.push_back({redirect.replacement, redirect.function});
+    if (&change != leaving && redirect.request->dlsym)
       answers_.push_back({redirect.request, redirect.function, redirect.replacement});
   });
 }
@@ -152,7 +154,7 @@ bool DlsymAnswers::is_of(const Answer &answer, const DlsymCall &call) {
 void DlsymAnswers::look(const DlsymCall &call, ObjectTable &objects, Sight &sight) const {
   for (const LoadedPatch &patch : patches_)
     if (patch.inside != 0) objects.call(patch.inside, patch.file.c_str());
-  const Object *const caller = objects.at(call.caller);
+  Object *const caller = objects.at(call.caller);
   sight.has_caller = caller != nullptr;
   std::size_t k = 0;
   for (const Answer &answer : answers_) {
@@ -181,7 +183,7 @@ void DlsymAnswers::look(const DlsymCall &call, ObjectTable &objects, Sight &sigh
   if (sight.came_with_program) return;
   sight.local = scope.with(*caller);
   if (sight.local.is_there() && sight.local.symbol != scope.in_program(nullptr).symbol)
-    sight.scope = Resolver(objects, {}).scope_seen_in(objects[static_cast<std::size_t>(caller - &first)]);
+    sight.scope = Resolver(objects, {}).scope_seen_in(*caller, replaced_);
 }
 
 namespace {
@@ -193,8 +195,8 @@ bool keep(ObjectTable &objects, std::uintptr_t function) {
   const char *linked = nullptr;
   objects.while_locked(problem, [&](Problem &) {
     const Object *const object = objects.at(function);
-    const bool may_go = object != nullptr && static_cast<std::size_t>(object - objects.in_load_order().data()) >=
-                                                 objects.startup_count();
+    const bool may_go = object != nullptr &&
+                        static_cast<std::size_t>(object - objects.in_load_order().data()) >= objects.startup_count();
     if (may_go) linked = object->linked;
   });
   if (linked == nullptr) return !problem;

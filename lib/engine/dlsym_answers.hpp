@@ -22,6 +22,7 @@
 
 #include "engine/layers.hpp"
 #include "engine/loaded_patch.hpp"
+#include "engine/resolver.hpp"
 
 namespace shunt::core {
 
@@ -41,7 +42,7 @@ class DlsymAnswers {
   /// Needed before the first answer. Asks the dynamic linker, so neither lock may be held.
   static void prepare();
 
-  /// With room for all redirects of `layers` that ask for answers, and `more`: what takes memory. Then fill(), which takes none.
+  /// With room for all redirects of `layers`, and `more`: what takes memory. Then fill(), which takes none.
   static std::unique_ptr<DlsymAnswers> make(const Layers &layers, std::size_t more,
                                             const std::vector<LoadedPatch> &patches);
   /// `leaving`: does not count.
@@ -69,7 +70,8 @@ class DlsymAnswers {
   static bool is_of(const Answer &answer, const DlsymCall &call);
   void look(const DlsymCall &call, ObjectTable &objects, Sight &sight) const;
 
-  std::vector<Answer> answers_;  // newest first
+  std::vector<Answer> answers_;               // newest first
+  std::vector<Resolver::Replaced> replaced_;  // by any layer
   std::vector<LoadedPatch> patches_;
   DlsymAnswers *retired_before_ = nullptr;
 };

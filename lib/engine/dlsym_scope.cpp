@@ -47,8 +47,8 @@ DlsymFound DlsymScope::in_program(const Object *behind) {
 std::size_t DlsymScope::brought_in_by(std::size_t position) {
   const std::span<Object> all = objects_.in_load_order();
   for (std::size_t k = objects_.startup_count(); k < position; ++k) {
-    const bool does_not_need = for_each_needed(objects_, all.size(), all[k],
-                                               [position](std::size_t needed) { return needed != position; });
+    const bool does_not_need =
+        for_each_needed(objects_, all.size(), all[k], [position](std::size_t needed) { return needed != position; });
     if (does_not_need) continue;
     position = k;
     k = objects_.startup_count() - 1;

@@ -196,9 +196,8 @@ void Engine::finish_plan(Plan &plan) {
     const std::vector<Layer> &layers = layers_.over(symbol);
     redirect.layers_below = static_cast<std::uint32_t>(layers.size());
     if (plan.does(k) && (!layers.empty() || layers_.has_entries()))
-      redirect.original =
-          layers_.original_of(
-              {UINT64_MAX, *plan.requests[k], redirect.function, plan.list, k, plan.entry_of(k) != nullptr});
+      redirect.original = layers_.original_of(
+          {UINT64_MAX, *plan.requests[k], redirect.function, plan.list, k, plan.entry_of(k) != nullptr});
   }
 }
 

@@ -92,7 +92,8 @@ struct Plan {
   bool is_trusted = false;       // what slots hold was read for an earlier plan
   std::uint64_t generation = 0;  // of the object table
   ObjectId objects_below = 0;    // objects that are loaded from now on have this id or a higher one
-  std::unique_ptr<Plan> lookups;  // of the redirects of dlsym and dlvsym that come with it; NULL: none, or they stand already
+  std::unique_ptr<Plan>
+      lookups;  // of the redirects of dlsym and dlvsym that come with it; NULL: none, or they stand already
 
   [[nodiscard]] std::string coverage() const;
   /// What was found out about the entry of the k-th redirect's function, when that was looked at; or NULL.

@@ -75,7 +75,8 @@ void Planner::find_without_slot(std::uint32_t request, Problem &problem) {
   const std::span<Object> all = objects_.in_load_order();
   Definition found;
   for (std::size_t k = 0; k < all.size(); ++k) {
-    if (!resolver_.is_searched(all[k]) || (!asked.provider.empty() && !all[k].matches(asked.provider.c_str()))) continue;
+    if (!resolver_.is_searched(all[k]) || (!asked.provider.empty() && !all[k].matches(asked.provider.c_str())))
+      continue;
     const Elf64_Sym *const symbol = find_for_dlsym(all[k].image, asked.name, version);
     if (symbol == nullptr || !is_defined(*symbol)) continue;
     if (found.symbol != nullptr) {

@@ -127,7 +127,7 @@ Definition Resolver::search(Object &caller, const SymbolName &name, const char *
 
 /// Some slot of the object that is bound already, and whose symbol both the program and the object's own dependencies
 /// define, shows where the dynamic linker looks first for this object.
-Resolver::Scope Resolver::scope_seen_in(Object &caller) {
+Resolver::Scope Resolver::scope_seen_in(Object &caller, std::span<const Replaced> replaced) {
   const Image &image = caller.image;
   for (unsigned t = 0; t < Image::kTables; ++t) {
     for (std::uint32_t k = 0; k < image.table(t).count; ++k) {
@@ -142,7 +142,9 @@ Resolver::Scope Resolver::scope_seen_in(Object &caller) {
       const Definition of_program = in_startup_objects(name, version);
       const Definition own = in_dependencies(caller, name, version);
       if (of_program.symbol == nullptr || own.symbol == nullptr || of_program.symbol == own.symbol) continue;
-      const std::uintptr_t value = *reinterpret_cast<const std::uintptr_t *>(relocation.place);
+      std::uintptr_t value = *reinterpret_cast<const std::uintptr_t *>(relocation.place);
+      for (const Replaced &one : replaced)
+        if (one.by == value) value = one.function;
       if (value == of_program.provider->image.symbol_address(*of_program.symbol)) return Scope::program_first;
       if (value == own.provider->image.symbol_address(*own.symbol)) return Scope::own_first;
     }

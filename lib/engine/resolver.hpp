@@ -48,7 +48,10 @@ class Resolver {
 
   /// Where the dynamic linker looks first for an object that was loaded later, as far as a slot of it shows that.
   enum class Scope { unknown, program_first, own_first };
-  Scope scope_seen_in(Object &caller);
+  struct Replaced {  // slots that lead to `by` led to `function`
+    std::uintptr_t by, function;
+  };
+  Scope scope_seen_in(Object &caller, std::span<const Replaced> replaced = {});
 
  private:
   Definition in_object(const Object &object, const SymbolName &name, const char *version) const;
