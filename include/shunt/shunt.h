@@ -28,6 +28,8 @@
  *   Loading   an object that is loaded while a redirect stands gets it too, where its callers are chosen: when shunt is asked next, or,
  *             from shunt_watch_loads() on, before the first of its constructors runs. Its slots count as the change's
  *             (shunt_change_slots()) until it is unloaded.
+ *   Fork      fork() waits for a transaction to end, so a child finds it whole or not begun, and goes on by itself. From the first call
+ *             of shunt in the process on: that one must not run while another thread is in fork(). vfork() and exec are as without shunt.
  *   Reentry   a replacement must not call these functions while it is called by shunt itself. It is told SHUNT_E_busy.
  */
 #ifndef SHUNT_SHUNT_H

@@ -7,6 +7,7 @@
 //   AnUnversionedReference…  `number <= 2`; `defaults == 1`
 //   WhatNobodyMayBindTo…     is_offered() without its checks
 //   Libc…                    any of these
+//   DlsymFinds…, EveryName…  find_for_dlsym() with `number <= 2`, without `kVersionHidden`, or taking what has no version
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <link.h>
@@ -27,12 +28,19 @@ using unit::Loaded;
 using unit::Symbol;
 
 /// Which symbol of the spec the reference is bound to: its place there, or -1.
-int bound_to(Loaded &loaded, const char *name, const char *version) {
+using Find = const Elf64_Sym *(*)(const Image &, const SymbolName &, const char *);
+int found_by(Find find, Loaded &loaded, const char *name, const char *version) {
   Problem problem;
   const Image image = loaded.parse(problem);
   EXPECT_FALSE(problem) << problem.message;
-  const Elf64_Sym *found = find_definition(image, SymbolName(name), version);
+  const Elf64_Sym *found = find(image, SymbolName(name), version);
   return found == nullptr ? -1 : static_cast<int>((found->st_value - loaded.elf().code) / 16);
+}
+int bound_to(Loaded &loaded, const char *name, const char *version) {
+  return found_by(&find_definition, loaded, name, version);
+}
+int looked_up(Loaded &loaded, const char *name, const char *version) {
+  return found_by(&find_for_dlsym, loaded, name, version);
 }
 
 struct Tables {
@@ -183,6 +191,36 @@ TEST(Versions, FindDefinitionAtTellsWhichVersionLiesThere) {
   EXPECT_NE(find_definition_at(image, both, 0), nullptr);
 }
 
+TEST(Versions, DlsymFindsTheDefaultAndDlvsymThatVersionOnly) {
+  Loaded loaded(ElfWriter::write(kVersioned));
+
+  EXPECT_EQ(looked_up(loaded, "both", nullptr), 1);
+  EXPECT_EQ(looked_up(loaded, "base", nullptr), 2);
+  EXPECT_EQ(looked_up(loaded, "late", nullptr), 3);
+  EXPECT_EQ(looked_up(loaded, "retired", nullptr), -1);
+  EXPECT_EQ(looked_up(loaded, "hidden_base", nullptr), 5);
+  EXPECT_EQ(looked_up(loaded, "twice", nullptr), -1);
+  EXPECT_EQ(looked_up(loaded, "wants_n1", nullptr), -1);
+  EXPECT_EQ(looked_up(loaded, "both", "V1"), 0);
+  EXPECT_EQ(looked_up(loaded, "retired", "V2"), 4);
+  EXPECT_EQ(looked_up(loaded, "twice", "V3"), 10);
+  EXPECT_EQ(looked_up(loaded, "base", "V1"), -1);  // a symbol without a version will not do,
+  Loaded plain(ElfWriter::write({.symbols = {{"plain", true}}}));
+  EXPECT_EQ(looked_up(plain, "plain", "V1"), 0);  // unless the object has none at all
+}
+
+TEST(Symbols, DlsymFindsTheCanonicalPltAddress) {
+  Elf elf = ElfWriter::write({.symbols = {{"function"}, {"plain"}}, .gnu_hash = false, .sysv_hash = true});
+  elf.symbol(0).st_value = 0x40;
+  Loaded loaded(std::move(elf));
+  Problem problem;
+  const Image image = loaded.parse(problem);
+  const Elf64_Sym *const found = find_for_dlsym(image, SymbolName("function"), nullptr);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(image.symbol_address(*found), loaded.address(0x40));
+  EXPECT_EQ(find_for_dlsym(image, SymbolName("plain"), nullptr), nullptr);
+}
+
 // ---- libc
 
 Image image_of(const char *soname) {
@@ -269,6 +307,25 @@ TEST(Libc, ImportsOfLibstdcxxAskForVersionsThatLibcHas) {
     found += find_definition(libc, SymbolName(user.symbol_name(k)), version) != nullptr;
   }
   EXPECT_GT(found, 50U);
+}
+
+TEST(Libc, EveryNameIsFoundWhereDlsymFindsIt) {
+  const Image libc = image_of("libc.so.6");
+  void *const handle = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
+  ASSERT_NE(handle, nullptr);
+  unsigned compared = 0;
+  for (std::uint32_t k = 1; k < symbol_count(libc); ++k) {
+    const char *const name = libc.symbol_name(k);
+    if (!is_defined(libc.symbol(k)) || symbol_type(libc.symbol(k)) == STT_TLS) continue;
+    const Elf64_Sym *const found = find_for_dlsym(libc, SymbolName(name), nullptr);
+    EXPECT_EQ(target_of(libc, found), address_of(dlsym(handle, name))) << name;
+    if (const char *const version = defined_version(libc, k)) {
+      const Elf64_Sym *const of_version = find_for_dlsym(libc, SymbolName(name), version);
+      EXPECT_EQ(target_of(libc, of_version), address_of(dlvsym(handle, name, version))) << name << '@' << version;
+    }
+    ++compared;
+  }
+  EXPECT_GT(compared, 2000U);
 }
 
 }  // namespace

@@ -4,7 +4,16 @@
 // are what is right.
 //
 // Shown to fail (each guard of lib/engine taken out, the test seen to fail, the guard put back):
-//   (see the list at the end of the file's tests)
+//   dlsym_answers.cpp, look()    the filter; replaces(); binds_symbolically(); what came with the caller; RTLD_NEXT behind the caller, or
+//                                of the program where nothing has the name; is_of() without versions
+//   dlsym_answers.cpp, find()    any answer for the function's; scope unknown, or own first, as if the program came first; keep()
+//   dlsym_answers.cpp, answer()  errno; dlerror(). publish(): frees though there are readers (a crash in IsTheOldOrTheNew…)
+//   dlsym_answers.cpp            for_each() oldest first; lead_back() does nothing (GoesOnToOtherLayers…)
+//   dlsym_scope.cpp              in_list_of() begins with the object itself, not with what brought it in
+//   resolver.cpp                 scope_seen_in() takes a redirected slot for what it holds
+//   layers.hpp                   is_active() of a redirect without slots; planner.cpp: several functions
+//   engine.cpp                   the slots of dlsym stay led to shunt after the last revert, or after a failure; revert_answering()
+//                                goes on answering
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <shunt/shunt.hpp>
@@ -104,10 +113,9 @@ class Questions {
   std::vector<Asker> askers = {kTest, kWrap, kCaller};
   std::vector<Handle> handles = {
       {"default", RTLD_DEFAULT}, {"next", RTLD_NEXT}, {"program", dlopen(nullptr, RTLD_LAZY)}};
-  std::vector<std::string> names = {
-      "ds_answer", "ds_wrapped",   "ds_both",   "ds_deep",     "ds_only_here",       "ds_next_here",
-      "ds_global", "ds_versioned", "ds_chosen", "ds_variable", "ds_nobody_has_this", "dlsym_nobody",
-      ""};
+  std::vector<std::string> names = {"ds_answer",    "ds_wrapped",         "ds_both",      "ds_deep", "ds_only_here",
+                                    "ds_next_here", "ds_global",          "ds_versioned", "ds_same", "ds_chosen",
+                                    "ds_variable",  "ds_nobody_has_this", "dlsym_nobody", ""};
 
   [[nodiscard]] std::vector<Said> ask() const {
     std::vector<Said> all;
@@ -272,6 +280,13 @@ TEST(Dlsym, OfAVersionIsThatVersion) {
   expect_all(Questions(), "ds_versioned", second, {.version = "DS_2"});
 }
 
+/// As with slots: who asks for another version than the redirect is left alone, though it is the same function.
+TEST(Dlsym, OfAnotherVersionOfTheSameFunctionIsLeftAlone) {
+  ASSERT_EQ(dlvsym(RTLD_DEFAULT, "ds_same", "DS_1"), dlvsym(RTLD_DEFAULT, "ds_same", "DS_2"));
+  expect_all(Questions(), "ds_same", in_provider("ds_same"), {.version = "DS_1"},
+             [](const Said &said) { return said.asked.find("@DS_2") == std::string::npos; });
+}
+
 TEST(Dlsym, OfAnIfuncIsWhatItsResolverChose) {
   ASSERT_EQ(ds_chosen(), 1);
   expect_all(Questions(), "ds_chosen", in_provider("ds_chosen"));
@@ -333,6 +348,10 @@ TEST(Dlsym, OfAPatchIsForEverybodyButThePatch) {
   EXPECT_EQ(caller_dlsym(RTLD_DEFAULT, "ds_answer"), patch->symbol("ds_answer"));
   EXPECT_EQ(reinterpret_cast<Call>(wrap_dlsym(RTLD_NEXT, "ds_answer"))(), 101) << "it looked the original up";
   EXPECT_EQ(call_ds_answer(), 101);
+  const auto another = shunt::Patch::load((folder + "/ds_patch.so").c_str(), options);
+  ASSERT_TRUE(another) << another.error().message();
+  EXPECT_EQ(reinterpret_cast<Call>(another->symbol("ds_answer"))(), 101)
+      << "one that replaces it, too, and does not stand";
   ASSERT_TRUE(patch->revert());
   EXPECT_EQ(caller_dlsym(RTLD_DEFAULT, "ds_answer"), real);
   EXPECT_EQ(call_ds_answer(), 1);
@@ -424,12 +443,16 @@ TEST(Dlsym, GoesOnToOtherLayersOverDlsym) {
       EXPECT_EQ(test_dlsym(RTLD_DEFAULT, "ds_answer"), address_of(&twenty));
       EXPECT_EQ(test_dlsym(RTLD_DEFAULT, "ds_other"), in_provider("ds_other"));
       EXPECT_GE(times_asked, 2);
+      const auto looked_up = reinterpret_cast<Dlsym>(caller_dlsym(RTLD_NEXT, "dlsym"));
       goes_first ? counting.clear() : change.clear();
       times_asked = 0;
       EXPECT_EQ(test_dlsym(RTLD_DEFAULT, "ds_answer"), goes_first ? address_of(&twenty) : in_provider("ds_answer"));
       EXPECT_EQ(times_asked, goes_first ? 0 : 1);
       counting.clear();
       change.clear();
+      times_asked = 0;
+      EXPECT_EQ(kept(looked_up(RTLD_DEFAULT, "ds_answer")), in_provider("ds_answer"));
+      EXPECT_EQ(times_asked, 0) << "who keeps shunt's dlsym() gets to the real one, not to what lay below it once";
       EXPECT_EQ(test_dlsym(RTLD_DEFAULT, "dlsym"), reinterpret_cast<void *>(real_dlsym));
     }
   }

@@ -217,6 +217,24 @@ TEST(LaterObjects, AreSeenWhoeverLoadsThem) {
   EXPECT_EQ(e06_take_seen(), 2);
 }
 
+/// The dynamic linker counts the objects of all namespaces together.
+TEST(LaterObjects, AreRedirectedBesideObjectsOfAnotherNamespace) {
+  auto change = redirect("e06_answer", &two);
+  for (int k = 0; k < 3; ++k) {
+    void *const other = dlmopen(LM_ID_NEWLM, (folder + "/libe06_now.so").c_str(), RTLD_NOW);
+    ASSERT_NE(other, nullptr) << dlerror();
+    EXPECT_EQ(reinterpret_cast<Call>(dlsym(other, "e06_call"))(), 1);
+    {
+      const Plugin plugin("now");
+      EXPECT_EQ(e06_take_seen(), 2);
+      EXPECT_EQ(plugin.call(), 2);
+    }
+    dlclose(other);
+    const Plugin plugin("now");
+    EXPECT_EQ(e06_take_seen(), 2);
+  }
+}
+
 TEST(LaterObjects, MayFailToLoad) {
   auto change = redirect("e06_answer", &two);
   for (int k = 0; k < 20; ++k) {

@@ -86,6 +86,35 @@ TEST(e14_scopes, APluginsOwnDependencyIsFoundThoughItIsLocal) {
   expect_original("only_here", plugin, "libe14_plugin*", "call_only_here", 3);
 }
 
+// ---- namespaces of dlmopen()
+
+/// It has its own libraries, whose calls are not the program's: left alone, whenever it was loaded.
+TEST(e14_scopes, ANamespaceOfItsOwnIsLeftAlone) {
+  ASSERT_EQ(which(), 1);
+  void *const before = dlmopen(LM_ID_NEWLM, "libe14_plugin.so", RTLD_NOW);
+  ASSERT_NE(before, nullptr) << dlerror();
+  const auto call = [](void *plugin) { return reinterpret_cast<int (*)()>(dlsym(plugin, "call_which"))(); };
+  ASSERT_EQ(call(before), 2);
+
+  auto change = shunt::redirect("which", &our_function);
+
+  ASSERT_TRUE(change) << change.error().message();
+  const std::size_t slots = change->slots();
+  EXPECT_EQ(which(), 11);
+  void *const after = dlmopen(LM_ID_NEWLM, "libe14_plugin.so", RTLD_NOW);
+  ASSERT_NE(after, nullptr) << dlerror();
+  EXPECT_EQ(change->conflicts(), 0U);
+  EXPECT_EQ(change->slots(), slots);
+  EXPECT_EQ(call(before), 2);
+  EXPECT_EQ(call(after), 2);
+  ASSERT_EQ(dlclose(before), 0);
+  ASSERT_TRUE(change->revert());
+  EXPECT_EQ(change->conflicts(), 0U);
+  EXPECT_EQ(which(), 1);
+  EXPECT_EQ(call(after), 2);
+  ASSERT_EQ(dlclose(after), 0);
+}
+
 // ---- dlsym(RTLD_NEXT)
 
 TEST(e14_scopes, RtldNextFindsTheSameAsWithoutUs) {
