@@ -1,10 +1,12 @@
 #include "objects/loader_watch.hpp"
 
 #include <dlfcn.h>
+#include <gnu/libc-version.h>
 #include <link.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <span>
 #include <utility>
 
@@ -194,15 +196,25 @@ void forget_gone() {
   }
 }
 
+/// Whether the dynamic linker says of r_debug that it is of version 2 as soon as there is another namespace: glibc from 2.35 on.
+bool tells_of_namespaces() { return strverscmp(gnu_get_libc_version(), "2.35") >= 0; }
+
+/// In this namespace. The counters of dl_iterate_phdr are those of all together, so they will do only where there never was another.
 std::size_t count_objects() {
-  std::size_t count = 0;
+  const r_debug *const first = debug();
+  const bool is_alone = first != nullptr && first->r_version < 2 && tells_of_namespaces();
+  struct State {
+    std::size_t count;
+    bool is_alone;
+  } state{0, is_alone};
   dl_iterate_phdr(
       [](dl_phdr_info *info, std::size_t, void *to) {
-        *static_cast<std::size_t *>(to) = info->dlpi_adds - info->dlpi_subs;
-        return 1;
+        State &at = *static_cast<State *>(to);
+        at.count = at.is_alone ? info->dlpi_adds - info->dlpi_subs : at.count + 1;
+        return at.is_alone ? 1 : 0;
       },
-      &count);
-  return count;
+      &state);
+  return state.count;
 }
 
 }  // namespace

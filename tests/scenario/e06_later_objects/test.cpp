@@ -7,6 +7,7 @@
 //   …WhereNobodyWatches        late_objects.cpp, is_another_loading(): false
 //   MayFail…, MayBeLoaded…     object_table.cpp, refresh(): an object at the same place is the same, whatever its load
 //   ChangeTheOriginal…         late_objects.cpp, adopt_object(): lead_originals() is not called
+//   …OfAnotherNamespace        loader_watch.cpp, count_objects(): as if there were no other namespace
 //   all but one                loader_watch.cpp, notice(): returns at once
 #include <dlfcn.h>
 #include <gtest/gtest.h>
