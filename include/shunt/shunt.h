@@ -212,7 +212,8 @@ SHUNT_API shunt_code shunt_transaction_apply(const shunt_transaction *transactio
 
 /* From now on, and for the life of the process, objects that are loaded get the redirects that stand before the first of their
  * constructors runs, whoever loads them; dlopen() is not wrapped. For that the function that the dynamic linker calls for debuggers
- * leads to shunt. The loading thread waits for a transaction of another thread to end. Objects without any initialization function
+ * leads to shunt. The loading thread waits for a transaction of another thread to end, three seconds at most (an allocator that asks the
+ * dynamic linker something can make the two wait for each other). Objects without any initialization function
  * still get them when shunt is asked next, and those of other namespaces (dlmopen) not at all. shunt_patch_apply() does this by itself
  * and goes on without it where it is refused. Waits for loads of other threads to end; calling it again does nothing.
  * Errors: SHUNT_E_entry_refused (another dynamic linker, or a debugger is there already), SHUNT_E_no_near_memory,

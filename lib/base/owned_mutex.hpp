@@ -23,8 +23,11 @@ class OwnedMutex {
     explicit Guard(OwnedMutex &mutex) : mutex_(mutex) {
       if (mutex.is_mine()) return;
       mutex.mutex_.lock();
-      __atomic_store_n(&mutex.owner_, this_thread(), __ATOMIC_RELAXED);
-      holds_ = true;
+      take();
+    }
+    /// Does not hold it either when that takes longer.
+    Guard(OwnedMutex &mutex, std::time_t seconds) : mutex_(mutex) {
+      if (!mutex.is_mine() && mutex.is_locked_within(seconds)) take();
     }
     Guard(const Guard &) = delete;
     Guard &operator=(const Guard &) = delete;
@@ -38,6 +41,10 @@ class OwnedMutex {
     }
 
    private:
+    void take() {
+      __atomic_store_n(&mutex_.owner_, this_thread(), __ATOMIC_RELAXED);
+      holds_ = true;
+    }
     OwnedMutex &mutex_;
     bool holds_ = false;
   };
@@ -68,7 +75,7 @@ class OwnedMutex {
         return;
       }
       away_mutex_.unlock();
-      if (is_locked_within_patience()) return;
+      if (is_locked_within(kPatienceSeconds)) return;
       const std::lock_guard lock(away_mutex_);
       is_away_long_ = is_away_;
     }
@@ -90,10 +97,10 @@ class OwnedMutex {
     is_away_long_ = false;
   }
 
-  bool is_locked_within_patience() {
+  bool is_locked_within(std::time_t seconds) {
     timespec end{};
     clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += kPatienceSeconds;
+    end.tv_sec += seconds;
     return pthread_mutex_timedlock(mutex_.native_handle(), &end) == 0;
   }
 

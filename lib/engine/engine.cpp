@@ -735,8 +735,8 @@ void Engine::adopt_new() {
 /// On a thread that loads objects, before their first constructor. It waits for a transaction of another thread to end.
 void Engine::on_load() {
   Engine &engine = instance();
-  const Guard guard(engine);
-  if (guard) engine.settle();  // else this thread is inside the engine, which looks by itself
+  const Guard guard(engine, kLoadWait);
+  if (guard) engine.settle();  // else this thread is inside the engine, which looks by itself, or it is asked next
 }
 
 Engine::LaterObjects Engine::later_objects() {

@@ -41,6 +41,7 @@ class Engine {
   static Engine &instance();
 
   static constexpr std::uint64_t kThreadWait = 2'000'000'000;  // nanoseconds
+  static constexpr std::time_t kLoadWait = 3;                  // seconds: longer than a transaction waits for threads
 
   Result<std::unique_ptr<Plan>> plan(const Requests &requests);
   Result<std::unique_ptr<Change>> commit(const Plan &plan);
@@ -98,6 +99,9 @@ class Engine {
   class Guard : public OwnedMutex::Guard {
    public:
     explicit Guard(Engine &engine) : OwnedMutex::Guard(free_of_loads(engine).mutex_) {}
+    /// On a thread that loads objects. Whoever holds the engine may be waiting for the dynamic linker, when it came to an allocator that
+    /// asks it something: then this gives up.
+    Guard(Engine &engine, std::time_t seconds) : OwnedMutex::Guard(engine.mutex_, seconds) {}
     static Engine &free_of_loads(Engine &engine);
     [[nodiscard]] static Problem problem();
   };

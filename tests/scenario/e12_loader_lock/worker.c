@@ -9,3 +9,8 @@ int work(void) {
   return answer;
 }
 int answer(void) { return 1; }
+/* What a plugin reports. */
+void (*e12_when_loading)(void);
+int e12_answer;
+void e12_in_load(void) { e12_when_loading(); }
+void e12_constructed(int answered) { e12_answer = answered; }
