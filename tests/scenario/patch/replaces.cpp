@@ -147,6 +147,34 @@ TEST(Patch, IsRevertedInAnyOrder) {
   } while (std::next_permutation(order.begin(), order.end()));
 }
 
+// e45: A, B and C over one function. Every sequence of five steps, each of which takes one of them out where it stands, and puts it on top where
+// it does not; a model knows what each call answers.
+TEST(Patch, ComesAndGoesInEveryOrder) {
+  constexpr int kSteps = 5;
+  const std::string all = "234";
+  for (int sequence = 0; sequence < 243; ++sequence) {  // 3 to the power of 5
+    std::map<char, Patch> patches;
+    std::string standing, steps;
+    for (int step = 0, left = sequence; step < kSteps; ++step, left /= 3) {
+      const char digit = all[static_cast<std::size_t>(left % 3)];
+      steps += digit;
+      if (const auto patch = patches.find(digit); patch != patches.end()) {
+        const auto reverted = patch->second.revert();
+        ASSERT_TRUE(reverted) << steps << ": " << reverted.error().message();
+        patches.erase(patch);
+        std::erase(standing, digit);
+      } else {
+        patches.emplace(digit, apply(built(std::string("digit_") + digit)));
+        standing += digit;
+      }
+      ASSERT_EQ(std::to_string(a_calls_answer()), "1" + standing) << steps;
+      ASSERT_EQ(std::to_string(b_calls_answer()), "1" + standing) << steps;
+      for (const auto &[name, patch] : patches) ASSERT_EQ(patch.conflicts(), 0U) << steps << ", " << name;
+    }
+  }
+  EXPECT_EQ(a_calls_answer(), 1);
+}
+
 // layers.cpp, remove() does nothing: the layer that went is still found below the others.
 TEST(Patch, IsAppliedAgainOnTopOfTheOthers) {
   Patch two = apply(built("digit_2"), {.keep = true}), three = apply(built("digit_3"));
