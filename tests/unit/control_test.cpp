@@ -46,6 +46,7 @@ Request full_request() {
   request.also = {"__malloc", "cfree"};
   request.force_permissions = true;
   request.keep = true;
+  request.dlsym = true;
   return request;
 }
 

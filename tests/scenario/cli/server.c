@@ -1,6 +1,8 @@
 /* server.c: a process that does what datagrams tell it: it has a socket named after its PID in the current folder.
  *
  *   call         answers what answer() of libprovider returns, and what the program's own static function does
+ *   look-up      answers what answer() is that dlsym() finds
+ *   namespace    loads a library into a namespace of its own
  *   fork         answers from the child, with its PID
  *   fork-many N  as fast as it can, each child serving by itself; answers N
  *   exec         becomes another process of the same program, with the same PID
@@ -10,6 +12,7 @@
  *   rename NAME  changes what it is called
  *   exit         ends */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
 #include <linux/filter.h>
@@ -103,6 +106,10 @@ int main(int count, char **words) {
     char reply[64] = "done";
     if (strcmp(text, "call") == 0) {
       snprintf(reply, sizeof reply, "%d %d", answer(), second());
+    } else if (strcmp(text, "look-up") == 0) {
+      snprintf(reply, sizeof reply, "%d", ((int (*)(void))dlsym(RTLD_DEFAULT, "answer"))());
+    } else if (strcmp(text, "namespace") == 0) {
+      if (dlmopen(LM_ID_NEWLM, "libm.so.6", RTLD_NOW) == NULL) abort();
     } else if (strcmp(text, "fork") == 0) {
       if (fork() != 0) continue; /* the child answers */
       close(fd);
