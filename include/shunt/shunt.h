@@ -165,7 +165,7 @@ typedef struct shunt_options {
   int dlsym;
 } shunt_options;
 
-#define SHUNT_OPTIONS_INIT {sizeof(shunt_options), NULL, NULL, NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL, 0, 0}
+#define SHUNT_OPTIONS_INIT {sizeof(shunt_options), NULL, NULL, NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL, 0}
 
 /* dlsym() and dlvsym(), where `dlsym` is set:
  *
@@ -319,7 +319,7 @@ typedef struct shunt_patch_options {
   const char *const *also;        /* as in shunt_options: for all functions of the patch */
   /* 1: its code stays mapped after a revert, for the life of the process. See shunt_patch_revert(). */
   int keep;
-  int dlsym;                      /* as in shunt_options: for all functions of the patch */
+  int dlsym; /* as in shunt_options: for all functions of the patch */
 } shunt_patch_options;
 
 #define SHUNT_PATCH_OPTIONS_INIT {sizeof(shunt_patch_options), NULL, NULL, NULL, NULL, SHUNT_REACH_AUTO, NULL, 0, 0}

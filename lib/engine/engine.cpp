@@ -555,7 +555,7 @@ Result<Done> Engine::revert_held(Change &change) {
   layers_.remove(change);
   change.is_applied = false;
   for (const ChangeRedirect &redirect : change.redirects)
-    if (change.conflicts > 0 && redirect.request->life != nullptr)
+    if ((change.conflicts > 0 || redirect.request->dlsym) && redirect.request->life != nullptr)
       redirect.request->life->may_be_called_by_others = true;
   log(change.conflicts > 0 ? SHUNT_LOG_WARNING : SHUNT_LOG_INFO,
       "reverted %zu redirects, %zu slots%s; %zu were changed by others and left alone", change.redirects.size(),

@@ -17,7 +17,7 @@ namespace shunt::core {
 struct CodeLife {
   std::atomic<bool> is_loaded = true;
   std::atomic<std::uint32_t> uses = 0;                // transactions that led there, if only until they failed
-  std::atomic<bool> may_be_called_by_others = false;  // a revert left slots or entries alone that others had written
+  std::atomic<bool> may_be_called_by_others = false;  // slots or entries were left alone that others had written, or dlsym() handed it out
 };
 
 struct LoadedPatch {

@@ -61,7 +61,7 @@ class PatchCode {
 
   /// Why it is kept for ever, whatever the threads say; NULL: it is not.
   [[nodiscard]] const char *why_kept() const {
-    return life_->may_be_called_by_others ? "others have changed what led to it, and may still call it"
+    return life_->may_be_called_by_others ? "others have changed what led to it, or asked dlsym() for it, and may still call it"
                                           : why_never_unloaded_;
   }
 
