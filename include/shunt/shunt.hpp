@@ -37,7 +37,10 @@ enum class Code : int {
 /// An error as a value: a code, a sentence, and the facts.
 class Error {
  public:
-  explicit Error(shunt_error *error) : error_(error, &shunt_error_free) {}
+  /// NULL takes no memory: what was done is not told as a failure for want of it.
+  explicit Error(shunt_error *error) {
+    if (error != nullptr) error_ = std::shared_ptr<shunt_error>(error, &shunt_error_free);
+  }
   [[nodiscard]] Code code() const { return static_cast<Code>(shunt_error_code(error_.get())); }
   [[nodiscard]] const char *name() const { return shunt_code_name(shunt_error_code(error_.get())); }
   [[nodiscard]] const char *message() const { return shunt_error_message(error_.get()); }

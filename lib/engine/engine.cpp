@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "arch/native_code.hpp"
@@ -328,7 +329,15 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
   change->seen = plan.generation;
   change->objects_below = plan.objects_below;
   if (layers_.changes().empty()) adopted_below_ = plan.objects_below;
-  layers_.add(*change);  // takes memory, so before anything is written
+  // Taking memory may fail from here on until something is written.
+  struct Added {
+    Layers &layers;
+    Change *change;
+    ~Added() {
+      if (change != nullptr) layers.remove(*change);
+    }
+  } added{layers_, change.get()};
+  layers_.add(*change);
 
   // Layers may have come or gone since the plan was made. Where that matters, a slot tells.
   for (std::uint32_t k = 0; k < change->redirects.size(); ++k)
@@ -351,15 +360,15 @@ Result<std::unique_ptr<Change>> Engine::commit_prepared(std::unique_ptr<Change> 
     objects_.while_locked(problem, [&](Problem &inner) { write(*change, plan.generation, others, steps, inner); });
   tell_left_open();
   if (problem) {
-    layers_.remove(*change);
     for (std::size_t k = 0; k < cells.size(); ++k)
       if (std::uintptr_t *cell = change->redirects[k].request->original_cell) *cell = cells[k];
     return problem.to_error();
   }
   change->is_applied = true;
+  added.change = nullptr;
   adopted_below_ = std::min(adopted_below_, plan.objects_below);
   adopted_generation_ = plan.generation;
-  settle();
+  settle_if_possible();
   const std::size_t entries = change->entry_count();
   log(SHUNT_LOG_INFO, "applied %zu redirects, %zu slots in %zu objects%s", change->redirects.size(),
       change->list.slots.size(), change->list.spans.size(), entries_text(entries).c_str());
@@ -530,6 +539,12 @@ bool asks_for_answers(const Change &change) {
 
 Result<Done> Engine::revert_held(Change &change) {
   settle();
+  struct Uncovered {
+    Change &change;
+    ~Uncovered() {
+      for (Slot &slot : change.list.slots) slot.is_covered = false;
+    }
+  } const uncovered{change};
   const SlotsAbove above(layers_, change);
   const std::vector<Layers::NewOriginal> others = layers_.originals_without(change);
   PageVector<EntryStep> steps;
@@ -542,7 +557,6 @@ Result<Done> Engine::revert_held(Change &change) {
   }
   Problem problem;
   objects_.while_locked(problem, [&](Problem &inner) { take_out(change, others, steps, inner); });
-  for (Slot &slot : change.list.slots) slot.is_covered = false;
   tell_left_open();
   if (problem) return problem.to_error();
   for (const Layers::NewOriginal &one : others) one.layer.change->set_original(one.layer.redirect, one.original);
@@ -728,15 +742,27 @@ void Engine::adopt_new() {
   late_.drop_gone();
   if (layers_.changes().empty()) return;
   adopted_generation_ = objects_.generation();
-  late_.adopt(adopted_below_);
-  adopted_below_ = objects_.next_id();
+  adopted_below_ = late_.adopt(adopted_below_);
+  if (adopted_below_ < objects_.next_id()) adopted_generation_ = 0;
 }
 
 /// On a thread that loads objects, before their first constructor. It waits for a transaction of another thread to end.
 void Engine::on_load() {
   Engine &engine = instance();
   const Guard guard(engine, kLoadWait);
-  if (guard) engine.settle();  // else this thread is inside the engine, which looks by itself, or it is asked next
+  if (guard)
+    engine.settle_if_possible();  // else this thread is inside the engine, which looks by itself, or it is asked next
+}
+
+/// Where there is no way to tell that there was no memory: what is left to be done is done when shunt is asked next.
+void Engine::settle_if_possible() {
+  try {
+    settle();
+  } catch (const std::bad_alloc &) {
+    adopted_generation_ = 0;
+    log(SHUNT_LOG_ERROR,
+        "no memory to look at objects that were loaded or unloaded: that is done when shunt is asked next");
+  }
 }
 
 Engine::LaterObjects Engine::later_objects() {
@@ -759,7 +785,7 @@ Result<Done> Engine::watch_loads() {
   LoaderWatch::wait_for_loading();
   const Guard guard(*this);
   if (!guard) return Guard::problem().to_error();
-  objects_.while_locked(problem, [&](Problem &) { late_.adopt(0); });
+  objects_.while_locked(problem, [&](Problem &) { adopted_below_ = std::min(adopted_below_, late_.adopt(0)); });
   return Done{};
 }
 

@@ -133,6 +133,7 @@ class Engine {
   bool lead_notice(Problem &problem);
   static void on_load();
   void settle();
+  void settle_if_possible();
 
   OwnedMutex mutex_;
   std::uintptr_t own_sp_ = 0;  // with the engine held: below it are frames of shunt's, above those of whoever called it

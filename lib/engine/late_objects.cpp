@@ -1,6 +1,7 @@
 #include "engine/late_objects.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <tuple>
 #include <utility>
 
@@ -8,41 +9,71 @@
 
 namespace shunt::core {
 
-LateObjects::News LateObjects::news() { return std::exchange(news_, {}); }
+namespace {
 
-void LateObjects::adopt(ObjectId from) {
-  if (layers_.changes().empty()) return;
-  for (Object &object : objects_.in_load_order())
-    if (object.id >= from && object.is_readable && !object.is_own) adopt_object(object);
+/// It may go better the next time.
+bool may_pass(const Problem &problem) {
+  const int number = problem.sys_errno;
+  return problem.code == Code::out_of_memory || number == ENOMEM || number == EMFILE || number == ENFILE;
 }
 
-void LateObjects::adopt_object(Object &object) {
+}  // namespace
+
+LateObjects::News LateObjects::news() { return std::exchange(news_, {}); }
+
+ObjectId LateObjects::adopt(ObjectId from) {
+  ObjectId again = objects_.next_id();
+  if (layers_.changes().empty()) return again;
+  for (Object &object : objects_.in_load_order()) {
+    if (object.id < from || !object.is_readable || object.is_own) continue;
+    Problem problem;
+    adopt_object(object, problem);
+    if (!problem) continue;
+    if (may_pass(problem)) again = std::min(again, object.id);
+    if (!news_.problem) news_.problem = problem;
+  }
+  return again;
+}
+
+void LateObjects::adopt_object(Object &object, Problem &problem) {
   hits_.clear();
   const auto visit = [&](IndexHash, Image::RelocationRef reference, const char *name) {
     const std::vector<Layer> &layers = layers_.over(std::string_view(name));
-    if (!layers.empty()) take(object, reference, layers);
+    if (!layers.empty()) take(object, reference, layers, problem);
   };
   const bool is_fresh = !object.index.is_built;
-  if (!objects_.have_index(object, nullptr, layers_.hashes(), visit, news_.problem)) return;
+  if (!objects_.have_index(object, nullptr, layers_.hashes(), visit, problem)) return;
   if (!is_fresh)
     object.index.for_each_in(layers_.hashes(), [&](IndexHash hash, Image::RelocationRef reference) {
       visit(hash, reference, object.image.symbol_name(object.image.relocation(reference).symbol));
     });
-  if (hits_.empty() || !write(object)) return;
+  if (problem || hits_.empty()) return;
+  bool has_room = true;
+  by_change([&](std::span<const Hit> hits) { has_room = has_room && have_room(hits); });
+  if (!has_room)
+    return problem.set(Code::out_of_memory, "no memory for the slots of %s, which was loaded", object.path);
+  if (!write(object, problem)) return;
+  by_change([&](std::span<const Hit> hits) { record(object, hits); });
+  lead_originals({hits_.begin(), hits_.end()}, problem);
+}
+
+/// The hits of each change, in ascending order of address.
+template <class Visit>
+void LateObjects::by_change(Visit visit) {
   std::sort(hits_.begin(), hits_.end(), [](const Hit &a, const Hit &b) {
     return std::tuple(a.change->order, a.place) < std::tuple(b.change->order, b.place);
   });
   for (const Hit *first = hits_.begin(); first != hits_.end();) {
     const Hit *last = first;
     while (last != hits_.end() && last->change == first->change) ++last;
-    if (!record(object, {first, last})) return;
+    visit(std::span(first, last));
     first = last;
   }
-  lead_originals({hits_.begin(), hits_.end()});
 }
 
 /// A relocation of a symbol that layers lie over.
-void LateObjects::take(Object &object, Image::RelocationRef reference, const std::vector<Layer> &layers) {
+void LateObjects::take(Object &object, Image::RelocationRef reference, const std::vector<Layer> &layers,
+                       Problem &problem) {
   const Relocation relocation = object.image.relocation(reference);
   const std::uintptr_t where = relocation.place - object.image.low();
   const auto addend = static_cast<std::int16_t>(relocation.kind == arch::RelocKind::absolute ? relocation.addend : 0);
@@ -74,8 +105,7 @@ void LateObjects::take(Object &object, Image::RelocationRef reference, const std
     hit.slot.is_odd = value != function || addend != 0;
     value = hit.after;
     if (!hits_.push_back(hit)) {
-      news_.problem.set(Code::out_of_memory, "no memory for the slots of %s, which was loaded", object.path);
-      return;
+      return problem.set(Code::out_of_memory, "no memory for the slots of %s, which was loaded", object.path);
     }
   }
 }
@@ -105,12 +135,11 @@ bool LateObjects::takes(const Layer &layer, const Object &object, const Relocati
 }
 
 /// Writes each slot once, and leaves in hits_ those that were.
-bool LateObjects::write(const Object &object) {
+bool LateObjects::write(const Object &object, Problem &problem) {
   std::sort(hits_.begin(), hits_.end(), [](const Hit &a, const Hit &b) {
     return std::tuple(a.place, a.change->order) < std::tuple(b.place, b.change->order);
   });
   WriteWindows windows;
-  Problem &problem = news_.problem;
   if (!windows.open(
           hits_[0].place, hits_.back().place, hits_.size(), [&](std::size_t k) { return hits_[k].place; }, object.path,
           problem))
@@ -130,18 +159,18 @@ bool LateObjects::write(const Object &object) {
   return !hits_.empty();
 }
 
-/// The slots of one change, in ascending order of address, become its own.
-bool LateObjects::record(const Object &object, std::span<const Hit> hits) {
+bool LateObjects::have_room(std::span<const Hit> hits) {
+  SlotList &list = hits.front().change->list;
+  return list.slots.reserve(list.slots.size() + hits.size()) && list.odd.reserve(list.odd.size() + hits.size()) &&
+         list.spans.reserve(list.spans.size() + 1);
+}
+
+/// The slots of one change become its own: have_room() came before.
+void LateObjects::record(const Object &object, std::span<const Hit> hits) {
   Change &change = *hits.front().change;
   SlotList &list = change.list;
   const auto first = static_cast<std::uint32_t>(list.slots.size());
   const auto count = static_cast<std::uint32_t>(hits.size());
-  if (!list.slots.reserve(first + count) || !list.odd.reserve(list.odd.size() + count) ||
-      !list.spans.reserve(list.spans.size() + 1)) {
-    news_.problem.set(Code::out_of_memory, "no memory for the slots of %s, which was loaded: they stay redirected",
-                      object.path);
-    return false;
-  }
   for (const Hit &hit : hits) {
     if (hit.slot.is_odd)
       static_cast<void>(list.odd.push_back({hit.before, static_cast<std::uint32_t>(list.slots.size()), hit.addend}));
@@ -157,11 +186,10 @@ bool LateObjects::record(const Object &object, std::span<const Hit> hits) {
                                list.spans.begin());
   static_cast<void>(list.spans.push_back(span));
   std::rotate(list.spans.begin() + position, list.spans.end() - 1, list.spans.end());
-  return true;
 }
 
 /// A layer that covered all slots of one above it may not cover the new ones.
-void LateObjects::lead_originals(std::span<const Hit> hits) {
+void LateObjects::lead_originals(std::span<const Hit> hits, Problem &problem) {
   for (const Hit &hit : hits) {
     const ChangeRedirect &redirect = hit.change->redirects[hit.slot.redirect];
     const std::vector<Layer> &layers = layers_.over(redirect.request->symbol);
@@ -171,7 +199,7 @@ void LateObjects::lead_originals(std::span<const Hit> hits) {
       if (original == layer->original) continue;
       const Presence all;
       Writer writer(*layer.change, all);
-      if (writer.lead_self_slots(*layer.change, layer.redirect, original, news_.problem))
+      if (writer.lead_self_slots(*layer.change, layer.redirect, original, problem))
         layer.change->set_original(layer.redirect, original);
     }
   }

@@ -4,7 +4,8 @@
 // symbol that chooses the object, as if it had been there when the layer was applied, oldest first; what it holds in the end is
 // written once. From then on the slot is one of the change's like any other.
 //
-// What cannot be written (a sealed page, no memory) is left as it is: an object that is loaded cannot be refused. It is counted.
+// What cannot be written (a sealed page) is left as it is: an object that is loaded cannot be refused. It is told. Where there was no
+// memory, it is tried again the next time.
 #pragma once
 
 #include <span>
@@ -21,8 +22,9 @@ class LateObjects {
       : objects_(objects), layers_(layers), patches_(patches) {}
 
   /// Only inside ObjectTable::while_locked(). Objects whose id is at least `from` are looked at; for each change, those
-  /// that came after it. Allocates nothing by malloc.
-  void adopt(ObjectId from);
+  /// that came after it. From which id on to look the next time: that of the next object to come, or of one that there was no
+  /// memory for. Allocates nothing by malloc.
+  ObjectId adopt(ObjectId from);
   /// Takes the slots of objects that are gone out of all changes: nothing is written into their memory, and another object that
   /// lies there is looked at afresh. Only inside while_locked(), before adopt().
   void drop_gone();
@@ -42,14 +44,17 @@ class LateObjects {
     Slot slot;
     std::int16_t addend;
   };
-  void adopt_object(Object &object);
-  void take(Object &object, Image::RelocationRef reference, const std::vector<Layer> &layers);
+  void adopt_object(Object &object, Problem &problem);
+  void take(Object &object, Image::RelocationRef reference, const std::vector<Layer> &layers, Problem &problem);
+  template <class Visit>
+  void by_change(Visit visit);
   [[nodiscard]] std::uintptr_t function_at(Object &object, const Relocation &relocation, std::uintptr_t value,
                                            const std::vector<Layer> &layers, bool &is_lazy);
   [[nodiscard]] bool takes(const Layer &layer, const Object &object, const Relocation &relocation) const;
-  bool write(const Object &object);
-  bool record(const Object &object, std::span<const Hit> hits);
-  void lead_originals(std::span<const Hit> hits);
+  static bool have_room(std::span<const Hit> hits);
+  bool write(const Object &object, Problem &problem);
+  static void record(const Object &object, std::span<const Hit> hits);
+  void lead_originals(std::span<const Hit> hits, Problem &problem);
   static void drop(Change &change, const Span &span);
   [[nodiscard]] bool is_another_loading(const Object &object) const;
 

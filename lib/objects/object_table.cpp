@@ -52,9 +52,13 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
 
   // A second walk inside the first one's callback: the lock is recursive, and the list cannot change between the two.
   raw_.clear();
-  has_left_out_ = false;
+  const bool had_left_out = std::exchange(has_left_out_, false);
   listed_ = 0;
-  if (counted && !raw_.reserve(std::min<std::size_t>(info.dlpi_adds - info.dlpi_subs, 4096))) return no_memory(problem);
+  const auto give_up = [&] {
+    has_left_out_ = has_left_out_ || had_left_out;
+    no_memory(problem);
+  };
+  if (counted && !raw_.reserve(std::min<std::size_t>(info.dlpi_adds - info.dlpi_subs, 4096))) return give_up();
   const int failed = dl_iterate_phdr(
       [](dl_phdr_info *one, std::size_t, void *argument) {
         auto &table = *static_cast<ObjectTable *>(argument);
@@ -66,7 +70,7 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
       },
       this);
   if (failed != 0 || !objects_.reserve(raw_.size()) || !previous_.reserve(raw_.size()) || !order_.reserve(raw_.size()))
-    return no_memory(problem);
+    return give_up();
 
   const std::size_t startup = objects_.empty() ? 0 : startup_count();
   objects_.swap(previous_);
@@ -84,7 +88,7 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
     };
     while (match < previous_.size() && !is_same(previous_[match])) ++match;
     if (match == previous_.size()) {
-      if (!add(raw_[k], k == 0, problem)) break;
+      has_left_out_ = !add(raw_[k], k == 0, problem) || has_left_out_;  // it is tried again the next time
       continue;
     }
     for (; old < match; ++old) leave(previous_[old]);
@@ -92,7 +96,7 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
     if (removed && match >= startup) {
       arena_.free(previous_[match].index);
       const Object &known = previous_[match];
-      if (!add(raw_[k], false, problem)) break;
+      (void)add(raw_[k], false, problem);  // its name is known, so it needs no memory
       objects_.back().id = known.id;
       objects_.back().path = known.path;
       objects_.back().is_read_anew = true;
@@ -103,11 +107,6 @@ void ObjectTable::refresh(const dl_phdr_info &info, std::size_t info_size, Probl
   }
   for (; old < previous_.size(); ++old) leave(previous_[old]);
   previous_.clear();
-  if (problem) {  // start afresh next time
-    for (Object &object : objects_) arena_.free(object.index);
-    objects_.clear();
-    return;
-  }
 
   order_.set_size(objects_.size());
   for (std::uint32_t k = 0; k < objects_.size(); ++k) order_[k] = k;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "base/syscalls.hpp"
 #include "threads/thread_list.hpp"
@@ -168,10 +169,29 @@ void *PatchCode::symbol(const char *name) {
 
 // ---- unloading
 
+void Fate::become(State to, const char *reason) noexcept {
+  state = to;
+  threads.clear();
+  try {
+    why = reason;
+  } catch (const std::bad_alloc &) {
+    why.clear();
+  }
+}
+
+void Fate::become(const Fate &other) noexcept {
+  become(other.state, other.why.c_str());
+  try {
+    threads = other.threads;
+  } catch (const std::bad_alloc &) {
+    threads.clear();
+  }
+}
+
 void PatchCode::try_to_unload(std::uintptr_t own_sp, std::uint64_t wait_ns, Fate &found) {
-  found = {Fate::State::draining};
+  found.become(Fate::State::draining);
   if (const char *const why = why_kept()) {  // a plan of it was committed, and reverted over another tool's change
-    found = {Fate::State::kept, why};
+    found.become(Fate::State::kept, why);
     return;
   }
   look_for_coroutines();
@@ -185,7 +205,7 @@ void PatchCode::try_to_unload(std::uintptr_t own_sp, std::uint64_t wait_ns, Fate
       found.why = "a redirect of '" + symbol + "' leads into it";
       return;
     case Engine::Ended::refused:
-      if (has_coroutines.load()) found = {Fate::State::kept, kCoroutines};
+      if (has_coroutines.load()) found.become(Fate::State::kept, kCoroutines);
       return;
     case Engine::Ended::yes:
       unload(found);
@@ -218,18 +238,18 @@ bool PatchCode::ask(std::uintptr_t own_sp, std::uint64_t wait_ns, Fate &found) {
 void PatchCode::unload(Fate &found) {
   void *const handle = handle_.exchange(nullptr);
   if (handle == nullptr) {
-    found = {Fate::State::kept, "this process was forked while it was being unloaded"};
+    found.become(Fate::State::kept, "this process was forked while it was being unloaded");
     return;
   }
   while (lookups_.load() != 0) sched_yield();
   dlclose(handle);
   if (is_mapped()) {
-    found = {Fate::State::kept, why_kept_by_linker_};
+    found.become(Fate::State::kept, why_kept_by_linker_);
     return;
   }
   Engine::instance().remove_patch(linked_);
   bystanders_ = {};
-  found = {Fate::State::unloaded};
+  found.become(Fate::State::unloaded);
 }
 
 bool PatchCode::is_mapped() const {

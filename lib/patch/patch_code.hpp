@@ -34,6 +34,10 @@ struct Fate {
   State state = State::in_place;
   std::string why = {};                // it is kept, or drains though no thread is in the way
   std::vector<Obstacle> threads = {};  // in the way when they were asked last
+
+  /// Where there is no memory for the reason, it is left out.
+  void become(State to, const char *reason = "") noexcept;
+  void become(const Fate &other) noexcept;
 };
 
 /// "in_place", "draining", "unloaded", "kept".
@@ -61,8 +65,9 @@ class PatchCode {
 
   /// Why it is kept for ever, whatever the threads say; NULL: it is not.
   [[nodiscard]] const char *why_kept() const {
-    return life_->may_be_called_by_others ? "others have changed what led to it, or asked dlsym() for it, and may still call it"
-                                          : why_never_unloaded_;
+    return life_->may_be_called_by_others
+               ? "others have changed what led to it, or asked dlsym() for it, and may still call it"
+               : why_never_unloaded_;
   }
 
   /// Asks the threads, for `wait_ns` about; `own_sp` as Question::ask_whether_free(). Where nobody is in the way the code is unloaded,

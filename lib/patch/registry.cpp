@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 
 #include "base/log.hpp"
 #include "base/syscalls.hpp"
@@ -50,34 +51,45 @@ std::string entries_text(std::size_t entries) {
   return entries > 0 ? ", " + std::to_string(entries) + (entries == 1 ? " entry" : " entries") : "";
 }
 
-void tell_applied(const Record &record, std::int64_t microseconds) {
+/// What was to be told has happened all the same.
+void tell_no_memory() { log(SHUNT_LOG_ERROR, "no memory for a line of the audit trail"); }
+
+void tell_applied(const Record &record, std::int64_t microseconds) try {
   log(SHUNT_LOG_INFO, "applied %s: as '%s', %zu slots%s, %lld us; by %s, uid %u, pid %d; build-id %s, sha256 %s",
       shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, entries_text(record.entries).c_str(),
       static_cast<long long>(microseconds), how_name(record.by.how), record.by.uid, record.by.pid,
       or_none(record.facts.build_id), or_none(record.facts.sha256));
+} catch (const std::bad_alloc &) {
+  tell_no_memory();
 }
 
-void tell_gone(const Record &record, const Fate &fate) {
+void tell_gone(const Record &record, const Fate &fate) try {
   const bool is_unloaded = fate.state == Fate::State::unloaded;
   log(SHUNT_LOG_INFO, "%s %s: '%s'%s%s; build-id %s, sha256 %s", is_unloaded ? "unloaded" : "not unloaded",
       shown(record.facts.file).c_str(), shown(record.name).c_str(), is_unloaded ? "" : ", ",
       is_unloaded ? "" : text_of(fate).c_str(), or_none(record.facts.build_id), or_none(record.facts.sha256));
+} catch (const std::bad_alloc &) {
+  tell_no_memory();
 }
 
-void tell_reverted(const Record &record, const Who &who, std::size_t conflicts) {
+void tell_reverted(const Record &record, const Who &who, std::size_t conflicts) try {
   log(SHUNT_LOG_INFO, "reverted %s: '%s', %zu slots%s, %zu left alone; by %s, uid %u, pid %d; build-id %s, sha256 %s",
       shown(record.facts.file).c_str(), shown(record.name).c_str(), record.slots, entries_text(record.entries).c_str(),
       conflicts, how_name(who.how), who.uid, who.pid, or_none(record.facts.build_id), or_none(record.facts.sha256));
+} catch (const std::bad_alloc &) {
+  tell_no_memory();
 }
 
 /// What the program asks for by itself it is told; what others ask for, only the log remembers.
-void tell_no(const char *what, const FileFacts &facts, const Who &who, const Error &error) {
+void tell_no(const char *what, const FileFacts &facts, const Who &who, const Error &error) try {
   shunt_log_level level = who.how == How::at_start || who.how == How::folder ? SHUNT_LOG_ERROR : SHUNT_LOG_WARNING;
   if (who.may_be_inherited && error.code == Code::patch_matches_nothing) level = SHUNT_LOG_INFO;
   const bool is_named = error.message.compare(0, facts.file.size(), facts.file) == 0;  // most sentences begin so
   log(level, "not %s: %s%s%s; by %s, uid %u, pid %d; build-id %s, sha256 %s", what,
       is_named ? "" : shown(facts.file).c_str(), is_named ? "" : ": ", shown(error.message).c_str(), how_name(who.how),
       who.uid, who.pid, or_none(facts.build_id), or_none(facts.sha256));
+} catch (const std::bad_alloc &) {
+  tell_no_memory();
 }
 
 }  // namespace
@@ -165,6 +177,7 @@ Result<Registry::Applied> Registry::apply(const std::shared_ptr<Patch> &patch, c
     tell_no("applied", patch->facts(), who, record.error());
     return record.error();
   }
+  applied_.reserve(applied_.size() + 1);
   const timespec begin = now(CLOCK_MONOTONIC);
   const Result<Done> done = patch->apply();
   const timespec end = now(CLOCK_MONOTONIC);
@@ -233,7 +246,7 @@ Result<Registry::Reverted> Registry::revert(Patch &patch, const Who &who, const 
   }
   tell_reverted(*record, who, reverted->conflicts);
   drain(leaving.own_sp);
-  if (const OwnedMutex::Guard again(mutex_); again) reverted->fate = record->code->fate;
+  if (const OwnedMutex::Guard again(mutex_); again) reverted->fate.become(record->code->fate);
   if (reverted->fate.state == Fate::State::kept) tell_gone(*record, reverted->fate);
   if (const auto bell = bell_.load(); bell != nullptr && reverted->fate.state == Fate::State::draining) bell();
   return reverted;
@@ -286,11 +299,11 @@ void Registry::leave(const std::shared_ptr<Draining> &draining, const std::share
   PatchCode &code = *record->code;
   const char *const why = keeps_code ? "that was asked for" : code.why_kept();
   if (why != nullptr) {
-    code.fate = {Fate::State::kept, why};
+    code.fate.become(Fate::State::kept, why);
     return;
   }
   code.hand_out(false);
-  code.fate = {Fate::State::draining};
+  code.fate.become(Fate::State::draining);
   draining->code = record->code;
   draining->record = record;
   draining_.push_back(draining);
@@ -317,7 +330,14 @@ std::shared_ptr<Registry::Draining> Registry::take(const PatchCode *code, std::u
 
 void Registry::look_at(const std::shared_ptr<Draining> &one, std::uintptr_t own_sp, std::uint64_t wait_ns) {
   Fate found;
-  one->code->try_to_unload(own_sp, wait_ns, found);
+  try {
+    one->code->try_to_unload(own_sp, wait_ns, found);
+  } catch (const std::bad_alloc &) {  // it is tried again
+    if (one->code->life()->is_loaded)
+      found.become(Fate::State::draining, "there is no memory to ask");
+    else
+      found.become(Fate::State::unloaded);
+  }
   OwnedMutex::Guard guard(mutex_);
   if (!guard) return;
   PatchCode &code = *one->code;
@@ -325,7 +345,7 @@ void Registry::look_at(const std::shared_ptr<Draining> &one, std::uintptr_t own_
   // It may have been applied again meanwhile, or even reverted again. What is unloaded is so whatever was asked for since.
   const bool is_over = std::find(draining_.begin(), draining_.end(), one) == draining_.end();
   if (is_over && found.state != Fate::State::unloaded) return;
-  code.fate = found;
+  code.fate.become(found);
   if (found.state == Fate::State::draining) {
     one->pause = one->pause == 0 ? kFirstPause : std::min(2 * one->pause, kLongestPause);
     one->next_at = now_ns() + one->pause;
@@ -379,7 +399,7 @@ void Registry::let_go(const Patch &patch) {
   PatchCode &code = *patch.code();
   if (!guard || patch.change() != nullptr || code.fate.state != Fate::State::in_place || code.life()->uses == 0) return;
   if (patch.keeps_code() || code.why_kept() != nullptr) return;
-  code.fate = {Fate::State::draining};
+  code.fate.become(Fate::State::draining);
   code.hand_out(false);
   draining->code = patch.code();
   draining_.push_back(draining);

@@ -8,8 +8,11 @@
 // What is random follows from a seed, which is printed; SHUNT_SEED=<seed> repeats the decisions (the threads run as they will).
 // SHUNT_SOAK_SECONDS=<seconds> says how long.
 //
-// Shown to fail:
-//   SHOWN
+// Shown to fail (each guard taken out, the test seen to fail, the guard put back):
+//   late_objects.cpp, drop_gone(): only slots of objects that came later are dropped (a plugin where another was is not redirected)
+//   list_lock.cpp: not found (a child that asks shunt hangs)
+//   engine.cpp, commit_prepared(): settle() may throw; late_objects.cpp: an object that there was no memory for is not tried again;
+//   registry.cpp, look_at(): may throw; shunt.hpp, Error(NULL): takes memory (with faults: what was refused has changed something)
 #include <dirent.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -193,14 +196,14 @@ long count_descriptors() {
   return count;
 }
 
-long private_kilobytes() {
+long anonymous_kilobytes() {
   std::ifstream file("/proc/self/smaps_rollup");
   for (std::string line; std::getline(file, line);)
-    if (line.starts_with("Private_Dirty:")) return std::strtol(line.c_str() + 14, nullptr, 10);
+    if (line.starts_with("Anonymous:")) return std::strtol(line.c_str() + 10, nullptr, 10);
   return 0;
 }
 
-/// How often each patch is mapped, and what shunt mapped from memory.
+/// Of patches.
 long count_patch_mappings() {
   long count = 0;
   std::ifstream maps("/proc/self/maps");
@@ -237,19 +240,20 @@ class Soak : public testing::Test {
 
   void run(bool with_faults) {
     with_faults_ = with_faults;
+    if (with_faults && std::getenv("SHUNT_SOAK_SECONDS") == nullptr) seconds_ /= 2;
     ASSERT_TRUE(shunt::watch_loads());
     if (with_faults) faults::install();
     const Pages before = pages_that_stay();
+    const long descriptors_before = count_descriptors();
     start();
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds_);
     const auto settled = end - std::chrono::seconds(seconds_) * 2 / 3;
-    long descriptors = 0, kilobytes = 0, mappings = 0;
+    long descriptors = 0, kilobytes = 0;
     for (long n = 0; std::chrono::steady_clock::now() < end && !history_.is_full() && !HasFailure(); ++n) {
       change_something();
       if (descriptors != 0 || std::chrono::steady_clock::now() < settled) continue;
       descriptors = count_descriptors();
-      kilobytes = private_kilobytes();
-      mappings = count_patch_mappings();
+      kilobytes = anonymous_kilobytes();
     }
     while (!standing_.empty() && !HasFailure()) revert(0);
     stop();
@@ -259,8 +263,13 @@ class Soak : public testing::Test {
     for (const auto &[what, count] : faults_) std::printf("%lu times %s failed\n", count, what.c_str());
     EXPECT_EQ(violations_.load(), 0U) << a_violation_;
     EXPECT_EQ(difference(before), "");
-    std::printf("descriptors %ld, then %ld; private KiB %ld, then %ld; mappings of patches %ld, then %ld\n",
-                descriptors, count_descriptors(), kilobytes, private_kilobytes(), mappings, count_patch_mappings());
+    // Nobody is in the way any more: what drains is unloaded, now and then, when shunt is asked.
+    for (int n = 0; n < 500 && count_patch_mappings() > 0; ++n) apply_and_revert();
+    std::printf("descriptors %ld, then %ld; anonymous KiB %ld, then %ld\n", descriptors, count_descriptors(), kilobytes,
+                anonymous_kilobytes());
+    EXPECT_EQ(count_patch_mappings(), 0);
+    EXPECT_EQ(count_descriptors(), descriptors_before);
+    EXPECT_LT(anonymous_kilobytes(), kilobytes + 6 * 1024);
   }
 
  private:
@@ -366,7 +375,7 @@ class Soak : public testing::Test {
   void fork_and_call() {
     static const char *const nothing[] = {"true", nullptr};
     pid_t child = 0;
-    if (++forks_ % 4 == 0) {
+    if (++forks_ % 4 == 0 && !with_faults_) {  // the filter would end another program
       if (posix_spawn(&child, "/bin/true", nullptr, nullptr, const_cast<char *const *>(nothing), environ) != 0) return;
     } else {
       const std::size_t before = violations_;
@@ -470,6 +479,11 @@ class Soak : public testing::Test {
       return {};
     });
     if (is_done) standing_.push_back(std::move(one));
+  }
+
+  void apply_and_revert() {
+    auto patch = shunt::Patch::load((folder_ + "/soak_patch_4.so").c_str());
+    if (!patch || !patch->apply() || !patch->revert()) ADD_FAILURE() << "cannot be applied any more";
   }
 
   void redirect(int version) {
