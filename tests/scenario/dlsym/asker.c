@@ -3,7 +3,12 @@
 #include <dlfcn.h>
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
-__attribute__((noipa)) static void *kept(void *answer) { return answer; }
+#if defined(__clang__)
+#define AS_IT_IS __attribute__((noinline, optnone))
+#else
+#define AS_IT_IS __attribute__((noipa))
+#endif
+AS_IT_IS static void *kept(void *answer) { return answer; }
 void *JOIN(NAME, _dlsym)(void *handle, const char *name) { return kept(dlsym(handle, name)); }
 void *JOIN(NAME, _dlvsym)(void *handle, const char *name, const char *version) {
   return kept(dlvsym(handle, name, version));

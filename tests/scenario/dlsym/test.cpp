@@ -57,7 +57,12 @@ int thirty() { return 30; }
 int forty() { return 40; }
 void *address_of(Call function) { return reinterpret_cast<void *>(function); }
 
-[[gnu::noipa]] void *kept(void *answer) { return answer; }
+#if defined(__clang__)
+#define AS_IT_IS __attribute__((noinline, optnone))
+#else
+#define AS_IT_IS __attribute__((noipa))
+#endif
+AS_IT_IS void *kept(void *answer) { return answer; }
 void *test_dlsym(void *handle, const char *name) { return kept(dlsym(handle, name)); }
 void *test_dlvsym(void *handle, const char *name, const char *version) { return kept(dlvsym(handle, name, version)); }
 

@@ -1,3 +1,8 @@
 /* What is redirected, in an object that may go. */
-__attribute__((noipa)) int un_answer(void) { return 1; }
-__attribute__((noipa)) int un_inside(void) { return un_answer() + 0; }
+#if defined(__clang__)
+#define AS_IT_IS __attribute__((noinline, optnone))
+#else
+#define AS_IT_IS __attribute__((noipa))
+#endif
+AS_IT_IS int un_answer(void) { return 1; }
+AS_IT_IS int un_inside(void) { return un_answer() + 0; }

@@ -1,3 +1,8 @@
 void (*e43_in_constructor)(void);
 int e43_seen;
-__attribute__((noipa)) int e43_answer(void) { return 1; }
+#if defined(__clang__)
+#define AS_IT_IS __attribute__((noinline, optnone))
+#else
+#define AS_IT_IS __attribute__((noipa))
+#endif
+AS_IT_IS int e43_answer(void) { return 1; }
