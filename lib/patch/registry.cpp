@@ -231,7 +231,7 @@ Result<Registry::Reverted> Registry::revert_record(const std::shared_ptr<Record>
   return reverted;
 }
 
-Result<Registry::Reverted> Registry::revert(Patch &patch, const Who &who, const Leaving &leaving) {
+Result<Registry::Reverted> Registry::take_out(Patch &patch, const Who &who, const Leaving &leaving) {
   OwnedMutex::Guard guard(mutex_);
   if (!guard) return busy();
   const auto found =
@@ -244,11 +244,26 @@ Result<Registry::Reverted> Registry::revert(Patch &patch, const Who &who, const 
     tell_no("reverted", record->facts, who, reverted.error());
     return reverted;
   }
+  reverted->record = record;
   tell_reverted(*record, who, reverted->conflicts);
-  drain(leaving.own_sp);
-  if (const OwnedMutex::Guard again(mutex_); again) reverted->fate.become(record->code->fate);
-  if (reverted->fate.state == Fate::State::kept) tell_gone(*record, reverted->fate);
-  if (const auto bell = bell_.load(); bell != nullptr && reverted->fate.state == Fate::State::draining) bell();
+  return reverted;
+}
+
+/// What has become of their code.
+void Registry::look_after(std::span<Reverted> all, std::uintptr_t own_sp) {
+  drain(own_sp);
+  bool drains = false;
+  for (Reverted &one : all) {
+    if (const OwnedMutex::Guard again(mutex_); again) one.fate.become(one.record->code->fate);
+    if (one.fate.state == Fate::State::kept) tell_gone(*one.record, one.fate);
+    drains = drains || one.fate.state == Fate::State::draining;
+  }
+  if (const auto bell = bell_.load(); bell != nullptr && drains) bell();
+}
+
+Result<Registry::Reverted> Registry::revert(Patch &patch, const Who &who, const Leaving &leaving) {
+  auto reverted = take_out(patch, who, leaving);
+  if (reverted) look_after({&*reverted, 1}, leaving.own_sp);
   return reverted;
 }
 
@@ -282,12 +297,13 @@ std::optional<Error> Registry::revert_all(const Who &who, const Leaving &leaving
   reverted.reserve(patches.size());
   std::optional<Error> first;
   for (auto patch = patches.rbegin(); patch != patches.rend(); ++patch) {
-    auto done = revert(**patch, who, leaving);
+    auto done = take_out(**patch, who, leaving);
     if (done)
       reverted.push_back(std::move(*done));
     else if (done.error().code != Code::wrong_state && !first)  // that: somebody else reverted it meanwhile
       first = done.error();
   }
+  look_after(reverted, leaving.own_sp);
   return first;
 }
 

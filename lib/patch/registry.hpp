@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -84,11 +85,12 @@ class Registry {
     std::string name;
     std::size_t slots, entries, conflicts;
     Fate fate;  // after a first look
+    std::shared_ptr<Record> record = {};
   };
   /// Errors of both: as Patch::revert(); unknown_patch.
   Result<Reverted> revert(Patch &patch, const Who &who, const Leaving &leaving);
   Result<Reverted> revert(const std::string &name, const Who &who, const Leaving &leaving);
-  /// All that are applied, newest first. The first error, when one cannot be; the others are reverted all the same.
+  /// All that are applied, newest first; their code is looked at when all are reverted. The first error, when one cannot be; the others are reverted all the same.
   std::optional<Error> revert_all(const Who &who, const Leaving &leaving, std::vector<Reverted> &reverted);
 
   // ---- draining
@@ -119,6 +121,8 @@ class Registry {
  private:
   Registry();
   [[nodiscard]] Record *with_name(const std::string &name);
+  Result<Reverted> take_out(Patch &patch, const Who &who, const Leaving &leaving);
+  void look_after(std::span<Reverted> all, std::uintptr_t own_sp);
   Result<Reverted> revert_record(const std::shared_ptr<Record> &record, const Who &who, const Leaving &leaving);
 
   /// Code that drains.

@@ -6,6 +6,8 @@
 #define AS_IT_IS __attribute__((noipa))
 #endif
 
+static int soak_5(int) __asm__("soak_5");  // not mangled, as in C
+
 extern "C" {
 AS_IT_IS int soak_0(int) { return 0; }
 AS_IT_IS int soak_1(int) { return 1; }
