@@ -79,13 +79,6 @@ std::uint32_t look_whether_it_holds_nothing(const Board &board, AskedThread &rec
   return AskedThread::in_the_way;
 }
 
-/// Whether the interrupted thread blocks the signal, outside of a call that has a mask of its own.
-bool is_blocked(const ucontext_t &context, int signal) {
-  std::uint64_t mask = 0;
-  __builtin_memcpy(&mask, &context.uc_sigmask, sizeof mask);
-  return (mask >> (signal - 1) & 1) != 0;
-}
-
 void answer(Board &board, AskedThread &record, ucontext_t &context) {
   const std::uint64_t begin = now_ns();
   record.foreign_sp = 0;
@@ -99,28 +92,22 @@ void answer(Board &board, AskedThread &record, ucontext_t &context) {
 
 }  // namespace
 
-void on_question(int signal, siginfo_t *info, void *raw) {
+void on_question(int, siginfo_t *info, void *raw) {
   const int saved_errno = errno;
   auto &context = *static_cast<ucontext_t *>(raw);
   Board *const board = the_board.load();
   if (info->si_code == SI_QUEUE) {  // or somebody else's signal
     const auto value = reinterpret_cast<std::uintptr_t>(info->si_value.sival_ptr);
-    const std::uintptr_t number = value / 2;
-    AskedThread &record = board->records[number % Board::kRecords];
-    // Blocked then, and let in by the mask that the thread has outside of the call: a handler of the application's, which blocked it, has
-    // returned, and whatever the call answered is an answer to that handler's signal.
-    const bool is_behind_a_handler = value % 2 != 0 && !is_blocked(context, signal);
+    AskedThread &record = board->records[value % Board::kRecords];
     board->inside.fetch_add(1);
     std::uint32_t expected = AskedThread::asked;
-    const bool is_asked = board->generation.load() == number / Board::kRecords &&
-                          record.state.compare_exchange_strong(expected, AskedThread::answering);
-    if (!is_behind_a_handler) {
-      if (is_asked)
-        make_again(context, record.seen, record.seen_pc, record.seen_sp);
-      else  // the question is over
-        make_again(context, {}, 0, 0);
+    if (board->generation.load() == value / Board::kRecords &&
+        record.state.compare_exchange_strong(expected, AskedThread::answering)) {
+      make_again(context, record.seen, record.seen_pc, record.seen_sp);
+      answer(*board, record, context);
+    } else {  // the question is over
+      make_again(context, {}, 0, 0);
     }
-    if (is_asked) answer(*board, record, context);
     board->answers.fetch_add(1);
     sys::call(SYS_futex, &board->answers, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, nullptr, nullptr, 0);
     board->inside.fetch_sub(1);
@@ -138,9 +125,8 @@ bool Board::make() {
   return true;
 }
 
-void *Board::value_of(std::size_t record, bool was_blocked) const {
-  const std::uintptr_t number = std::uintptr_t{generation.load()} * kRecords + record;
-  return reinterpret_cast<void *>(number * 2 + (was_blocked ? 1 : 0));
+void *Board::value_of(std::size_t record) const {
+  return reinterpret_cast<void *>(std::uintptr_t{generation.load()} * kRecords + record);
 }
 
 }  // namespace shunt::core

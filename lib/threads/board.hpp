@@ -54,8 +54,8 @@ struct Board {
   static Board *the();
   /// False when there is no memory.
   static bool make();
-  /// The signal's value for a record; with whether the signal was blocked, since a record may be another's when a late signal arrives.
-  [[nodiscard]] void *value_of(std::size_t record, bool was_blocked) const;
+  /// The signal's value for a record.
+  [[nodiscard]] void *value_of(std::size_t record) const;
 };
 
 /// The handler of the signal.

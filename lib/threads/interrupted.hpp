@@ -33,8 +33,8 @@
 // Nobody who sleeps in a call of the last three rows is disturbed.
 //
 // A signal of the application's own that comes with ours ends the call as it would have without us: where one waits to be delivered,
-// what the kernel decided stays; and so it does where a handler of the application's, which
-// blocked our signal, returned into the end of a call.
+// what the kernel decided stays. Nothing is sent to who blocks it, in a handler that returns into the end of
+// a call, nor to who waits for it in sigwaitinfo() or sigtimedwait() with a set of all signals.
 #pragma once
 
 #include <ucontext.h>

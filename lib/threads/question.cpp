@@ -1,6 +1,7 @@
 #include "threads/question.hpp"
 
 #include <linux/futex.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -324,21 +325,32 @@ void Question::look_whether_it_holds_nothing(Thread &thread, const Standing &sta
   if (goes_unnoticed(thread, standing)) send(thread, standing);
 }
 
+/// Whether a thread sleeps until a signal of a set comes, and that is one of them. It does not block it then.
+bool Question::is_awaited(const SystemCall &call) const {
+  if (call.number != SYS_rt_sigtimedwait) return false;
+  std::uint64_t set = 0;
+  const iovec to = {&set, sizeof set};
+  const iovec from = {reinterpret_cast<void *>(call.arguments[0]), sizeof set};
+  const long got = sys::call(SYS_process_vm_readv, sys::call(SYS_getpid), &to, 1, &from, 1, 0);
+  return got != static_cast<long>(sizeof set) || blocks(set, signal_);
+}
+
 /// Whether a signal leaves the sleep of a thread as it was. Where it may, the thread is in the way until it wakes up by itself.
 bool Question::goes_unnoticed(Thread &thread, const Standing &standing) {
+  thread.why = "is asleep in a system call that would notice a signal";
+  if (is_awaited(standing.call)) return false;
   const Again again = standing.call.number < 0 ? Again::exact : core::again(standing.call);
   // It was seen somewhere else, or running, and that a moment ago: by itself, not because it was asked.
   const bool has_just_begun =
       thread.looked_at != 0 && thread.switches != standing.switches && now_ns() - thread.looked_at < kJustBegun;
-  if (again == Again::exact || (again == Again::whole && has_just_begun)) return true;
-  thread.why = "is asleep in a system call that would notice a signal";
-  return false;
+  return again == Again::exact || (again == Again::whole && has_just_begun);
 }
 
 void Question::send(Thread &thread, const Standing &standing) {
   if (thread.record >= 0) return;
-  // Looked at only where somebody blocked it from the start: our own handlers block it for a moment.
-  if (blocks(blocked_by_some_, signal_) && blocks(standing.blocked, signal_)) {
+  // A signal that waits is let in where the thread notices it: a handler of the application's returns into the end of a call that its own
+  // signal ended, or the next call is sigwait() for all signals. Who only runs a handler, ours too, is looked at again.
+  if (blocks(standing.blocked, signal_)) {
     thread.why = "blocks all signals that it could be asked with, and was not seen asleep outside";
     return;
   }
@@ -358,7 +370,7 @@ void Question::send(Thread &thread, const Standing &standing) {
     info.si_code = SI_QUEUE;
     info.si_pid = static_cast<pid_t>(sys::call(SYS_getpid));
     info.si_uid = static_cast<uid_t>(sys::call(SYS_getuid));
-    info.si_value.sival_ptr = board.value_of(k, blocks(standing.blocked, signal_));
+    info.si_value.sival_ptr = board.value_of(k);
     thread.why = "does not answer";
     if (sys::call(SYS_rt_tgsigqueueinfo, info.si_pid, thread.id, signal_, &info) == 0) {
       thread.record = static_cast<int>(k);

@@ -122,6 +122,7 @@ class Question {
   void look_at(Thread &thread, const CodeRanges &ranges, Passing &passing);
   void look_whether_outside(Thread &thread, const Standing &standing, const CodeRanges &ranges, Passing &passing);
   void look_whether_it_holds_nothing(Thread &thread, const Standing &standing, Passing &passing);
+  [[nodiscard]] bool is_awaited(const SystemCall &call) const;
   bool goes_unnoticed(Thread &thread, const Standing &standing);
   void take_answer(Thread &thread, Passing &passing);
   void send(Thread &thread, const Standing &standing);

@@ -544,7 +544,28 @@ TEST_F(HoldsNothing, ThreadsStartedMeanwhileAreAsked) {
 
 const Gate *handler_gate = nullptr;
 
-// board.cpp, on_question(): is_behind_a_handler is false (the call goes on until its time is over).
+// question.cpp: is_awaited() is false.
+TEST_F(HoldsNothing, AThreadThatWaitsForAllSignalsIsSentNone) {
+  int signal = 0;
+  std::atomic<pthread_t> handle = 0;
+  {
+    Worker worker([&] {
+      handle = pthread_self();
+      sigset_t all;
+      sigfillset(&all);
+      pthread_sigmask(SIG_SETMASK, &all, nullptr);
+      signal = sigwaitinfo(&all, nullptr);
+    });
+    worker.wait_until_asleep_in(SYS_rt_sigtimedwait);
+    EXPECT_FALSE(ask());
+    EXPECT_EQ(obstacle_.thread, worker.id());
+    EXPECT_EQ(passing_.asked, 0U);
+    pthread_kill(handle, SIGUSR2);
+  }
+  EXPECT_EQ(signal, SIGUSR2);
+}
+
+// question.cpp, send(): blocked signals not looked at (the call goes on until its time is over).
 TEST_F(HoldsNothing, ACallThatAHandlerEndedMeanwhileStaysEnded) {
   struct sigaction action = {}, before = {};
   action.sa_handler = [](int) { handler_gate->pass(); };
