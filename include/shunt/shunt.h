@@ -346,26 +346,32 @@ SHUNT_API shunt_code shunt_patch_plan(const shunt_patch *patch, shunt_plan **pla
  * Errors: those of shunt_patch_plan() and shunt_plan_commit(); SHUNT_E_wrong_state when it is applied already. */
 SHUNT_API shunt_code shunt_patch_apply(shunt_patch *patch, shunt_error **error);
 
-/* Takes the patch out, and has its code unloaded as soon as no thread is in it or can still get into it; its destructors run then.
- * Until that it DRAINS: threads that are inside come out, each by itself. They are looked at once in this call, for some
- * milliseconds, and then by shunt's own thread where it runs (shunt_control_start()), with a pause that grows from a millisecond to a second;
- * otherwise whenever shunt_patch_apply(), shunt_patch_revert(), shunt_patch_draining() or shunt_patch_wait() is called.
+/* Takes the patch out, and has its code unloaded as soon as no thread is in it or can still get into it; its
+ * destructors run then. Until that it DRAINS: threads that are inside come out, each by itself. They are looked at once
+ * in this call, for some milliseconds, and then by shunt's own thread where it runs (shunt_control_start()), with a
+ * pause that grows from a millisecond to a second; otherwise whenever shunt_patch_apply(), shunt_patch_revert(),
+ * shunt_patch_draining() or shunt_patch_wait() is called.
  *
- * A thread may run shunt's handler of a real-time signal then. No system call of its fails with EINTR for it; one with a relative
- * timeout that has just begun may last up to 2 ms longer, once for each time that its thread is asked.
+ * A thread may run shunt's handler of a real-time signal then. No system call of its fails with EINTR for it (but for
+ * ioctl(), whose drivers decide, where a thread that was running when it was asked has just begun it); one with a
+ * relative timeout that has just begun may last up to 2 ms longer, once for each time that its thread is asked.
  *
- * What the patch has handed out must not outlive it: pointers to its functions (callbacks, exit handlers, destructors of thread-local keys,
- * threads that it started), to its data (a string that it returned), and exceptions that it threw. That goes for pointers that the PROGRAM took while the patch was
- * applied as well: the address of a redirected function, taken through a slot, is that of the replacement; and for what another patch remembers as its original
- * while this one is below it. Only on stacks and in registers
- * of threads are they seen. Where that cannot be promised, load the patch with `keep`.
+ * What the patch has handed out must not outlive it: pointers to its functions (callbacks, exit handlers, destructors
+ * of thread-local keys, threads that it started), to its data (a string that it returned), and exceptions that it
+ * threw. That goes for pointers that the PROGRAM took while the patch was applied as well: the address of a redirected
+ * function, taken through a slot, is that of the replacement; and for what another patch remembers as its original
+ * while this one is below it. Only on stacks and in registers of threads are they seen. Where that cannot be promised,
+ * load the patch with `keep`.
  *
- * Code is kept for ever, and shunt_patch_draining() says why: with `keep`; where slots or entries were left alone since others had written them,
- * who may call the replacement still; where there are coroutines (a thread was seen on a stack of its own making, or an object calls swapcontext() or
- * Boost's jump_fcontext()), since one that no thread runs on cannot be seen; where the dynamic linker does not unload it (-z nodelete, unique symbols, thread-local variables that are still to be
- * destroyed). Coroutines that switch by code of the program's own, in a program whose threads were never seen on their stacks, are not seen: keep.
+ * Code is kept for ever, and shunt_patch_draining() says why: with `keep`; where slots or entries were left alone since
+ * others had written them, who may call the replacement still; where there are coroutines (a thread was seen on a stack
+ * of its own making, or an object calls swapcontext() or Boost's jump_fcontext()), since one that no thread runs on
+ * cannot be seen; where the dynamic linker does not unload it (-z nodelete, unique symbols, thread-local variables that
+ * are still to be destroyed). Coroutines that switch by code of the program's own, in a program whose threads were
+ * never seen on their stacks, are not seen: keep.
  *
- * A patch that still drains, or is kept, can be applied again. One that was unloaded cannot: SHUNT_E_wrong_state, load it again.
+ * A patch that still drains, or is kept, can be applied again. One that was unloaded, or that only the dynamic linker
+ * keeps, cannot: SHUNT_E_wrong_state, load it again.
  * Errors: as shunt_change_revert(). */
 SHUNT_API shunt_code shunt_patch_revert(shunt_patch *patch, shunt_error **error);
 

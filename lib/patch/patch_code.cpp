@@ -30,8 +30,8 @@ void look_for_coroutines() {
   if (imports && imports->rows.size() != 0) has_coroutines.store(true);
 }
 
-/// The path to load the copy by. The dynamic linker takes a path that it has seen for the object loaded under it, and numbers
-/// of closed descriptors come back, so a number is taken that no loaded object is known by.
+/// The path to load the copy by. The dynamic linker takes a path that it has seen for the object loaded under it, and
+/// numbers of closed descriptors come back, so a number is taken that no loaded object is known by.
 Result<std::string> path_to_load(Fd &copy, const char *name) {
   for (int floor = copy.get();;) {
     const std::string path = "/proc/self/fd/" + std::to_string(copy.get());
@@ -216,7 +216,8 @@ void PatchCode::try_to_unload(std::uintptr_t own_sp, std::uint64_t wait_ns, Fate
 bool PatchCode::ask(std::uintptr_t own_sp, std::uint64_t wait_ns, Fate &found) {
   if (uses_asked_ != life_->uses) bystanders_.forget_seen();
   uses_asked_ = life_->uses;
-  // Who has begun before is still given an address. That needs the dynamic linker's lock, and whoever has it may wait for the engine.
+  // Who has begun before is still given an address. That needs the dynamic linker's lock, and whoever has it may wait
+  // for the engine.
   if (lookups_.load() != 0) {
     found.why = "a symbol of it is being looked up";
     return false;

@@ -1,8 +1,9 @@
-// patch_code.hpp: the code of a patch in the process: loaded, and unloaded when no thread holds an address in it any more.
+// patch_code.hpp: the code of a patch in the process: loaded, and unloaded when no thread holds an address in it any
+// more.
 //
-// As long as the patch is applied, its code is in place. When it is reverted, it drains: no call gets in any more, and those that are
-// inside come out. It is unmapped when the threads were asked (threads/question.hpp) and each of them has been seen without an
-// address in it since; never before. Some code is kept, and it is said why:
+// As long as the patch is applied, its code is in place. When it is reverted, it drains: no call gets in any more, and
+// those that are inside come out. It is unmapped when the threads were asked (threads/question.hpp) and each of them
+// has been seen without an address in it since; never before. Some code is kept, and it is said why:
 //
 //   its user asked for that      pointers to its functions or data may have been handed out, and live longer than any call
 //   others changed the slots     another tool's hook may call the replacement that it found there
@@ -11,8 +12,9 @@
 //   the dynamic linker keeps it  it was linked with -z nodelete, it has unique symbols, or thread-local variables of it are still to be
 //                                destroyed
 //
-// Not seen are addresses elsewhere in memory: a callback that the patch registered, or a pointer to a redirected function that the
-// program took while the patch was applied. Whoever hands out such a thing takes it back before the revert, or keeps the patch.
+// Not seen are addresses elsewhere in memory: a callback that the patch registered, or a pointer to a redirected
+// function that the program took while the patch was applied. Whoever hands out such a thing takes it back before the
+// revert, or keeps the patch.
 #pragma once
 
 #include <atomic>
@@ -59,7 +61,8 @@ class PatchCode {
 
   [[nodiscard]] std::uintptr_t inside() const { return inside_; }
   [[nodiscard]] const std::shared_ptr<CodeLife> &life() const { return life_; }
-  /// As dlsym(). NULL as well from the revert on, until the patch is applied again: who asks must not get an address then.
+  /// As dlsym(). NULL as well from the revert on, until the patch is applied again: who asks must not get an address
+  /// then.
   void *symbol(const char *name);
   void hand_out(bool does) { hands_out_.store(does); }
 
@@ -70,8 +73,8 @@ class PatchCode {
                : why_never_unloaded_;
   }
 
-  /// Asks the threads, for `wait_ns` about; `own_sp` as Question::ask_whether_free(). Where nobody is in the way the code is unloaded,
-  /// and its destructors run: so with no lock held. One thread at a time.
+  /// Asks the threads, for `wait_ns` about; `own_sp` as Question::ask_whether_free(). Where nobody is in the way the
+  /// code is unloaded, and its destructors run: so with no lock held. One thread at a time.
   void try_to_unload(std::uintptr_t own_sp, std::uint64_t wait_ns, Fate &found);
 
   /// In the child of a fork: whoever was looking at it, or a symbol up in it, is not here.

@@ -1,5 +1,6 @@
-// at_rest.hpp: shunt's own thread, while it waits. It blocks all signals, so it cannot be asked; and need not be: what it runs then is
-// code of shunt, which holds no address in a patch. At other times it may be in a patch: what it calls may be redirected.
+// at_rest.hpp: shunt's own thread, while it waits. It blocks all signals, so it cannot be asked; and need not be: what
+// it runs then is code of shunt, which holds no address in a patch. At other times it may be in a patch: what it calls
+// may be redirected.
 #pragma once
 
 #include <atomic>

@@ -18,8 +18,8 @@ using arch::NativeContext;
 
 std::atomic<Board *> the_board = nullptr;
 
-// Everything here runs in the thread that was asked. It calls nothing but system calls: whatever it called might be the function that
-// changes.
+// Everything here runs in the thread that was asked. It calls nothing but system calls: whatever it called might be the
+// function that changes.
 
 std::uint32_t look_whether_outside(const Board &board, AskedThread &record, ucontext_t &context) {
   const std::uintptr_t pc = NativeContext::pc(context), to = board.ranges->moved(pc);
@@ -59,8 +59,9 @@ std::uint32_t look_at_both_stacks(const Board &board, AskedThread &record, std::
   return scan_for_addresses(board, record, left - NativeContext::kRedZone, board.stacks->own_end(left, record.owner));
 }
 
-/// Vector registers are left out. Where a compiler has addresses in one, it stores them a few instructions later, and no function finds
-/// anything in them (psABI, 3.2.1); but what was copied through one by anybody, this thread's parent even, lies there for ever.
+/// Vector registers are left out. Where a compiler has addresses in one, it stores them a few instructions later, and
+/// no function finds anything in them (psABI, 3.2.1); but what was copied through one by anybody, this thread's parent
+/// even, lies there for ever.
 std::uint32_t look_whether_it_holds_nothing(const Board &board, AskedThread &record, const ucontext_t &context) {
   for (const auto word : NativeContext::registers(context)) {
     record.at = static_cast<std::uintptr_t>(word);

@@ -1,9 +1,9 @@
-// board.hpp: what the handler of a question sees, and what it answers. There is one board in the process, and it outlives every question, since a
-// thread may be late.
+// board.hpp: what the handler of a question sees, and what it answers. There is one board in the process, and it
+// outlives every question, since a thread may be late.
 //
-// Who asks writes a record for each thread and sends it the signal with the record's number and that of the question. The
-// handler first makes good what the signal did to a system call (interrupted.hpp), late or not. Then it looks at its own thread, by
-// whichever manner the question has, and answers in the record.
+// Who asks writes a record for each thread and sends it the signal with the record's number and that of the question.
+// The handler first makes good what the signal did to a system call (interrupted.hpp), late or not. Then it looks at
+// its own thread, by whichever manner the question has, and answers in the record.
 #pragma once
 
 #include <signal.h>
@@ -34,7 +34,8 @@ struct AskedThread {
   std::uintptr_t at;
   std::uint64_t held_ns;
   const char *why;
-  // On no stack that the kernel or the C library gave it, or on one that was not there when the memory was looked at: then where.
+  // On no stack that the kernel or the C library gave it, or on one that was not there when the memory was looked at:
+  // then where.
   std::uintptr_t foreign_sp;  // 0: it is on its own
   StackOwner owner;
   std::uintptr_t buffer[512];

@@ -1,9 +1,9 @@
 // bystanders.hpp: threads that are known to hold no address in the code of a patch.
 //
-// There are two ways to know. A thread that slept before the code was loaded and has not run since cannot have one, whatever lies on its stack: nobody
-// need disturb it, though its registers cannot be seen. And a thread that was seen without one after the patch was reverted
-// stays so: no slot leads there any more. So what is known is kept from one question to the next, for as long as the patch
-// stays reverted.
+// There are two ways to know. A thread that slept before the code was loaded and has not run since cannot have one,
+// whatever lies on its stack: nobody need disturb it, though its registers cannot be seen. And a thread that was seen
+// without one after the patch was reverted stays so: no slot leads there any more. So what is known is kept from one
+// question to the next, for as long as the patch stays reverted.
 //
 // A thread is told by its id and the time of its start, since ids come back.
 #pragma once

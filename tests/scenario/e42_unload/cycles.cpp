@@ -1,5 +1,6 @@
-// e42: applied, reverted and unloaded again and again, while threads on both cores call the functions and others start and end: each call
-// is the old function or the new one, and the memory, the mappings and the descriptors of the process stay what they were.
+// e42: applied, reverted and unloaded again and again, while threads on both cores call the functions and others start
+// and end: each call is the old function or the new one, and the memory, the mappings and the descriptors of the
+// process stay what they were.
 //
 // SHUNT_CYCLES=<number> runs so many cycles.
 //

@@ -1,5 +1,6 @@
-// e42: a patch is reverted while threads sleep inside its code, inside the code that it replaced, or on stacks that nobody knows.
-// It is unloaded when nobody holds an address in it any more, and never before; what cannot be unloaded is kept, and it is said why.
+// e42: a patch is reverted while threads sleep inside its code, inside the code that it replaced, or on stacks that
+// nobody knows. It is unloaded when nobody holds an address in it any more, and never before; what cannot be unloaded
+// is kept, and it is said why.
 //
 // Shown to fail (each guard of lib/ taken out, the test seen to fail, the guard put back): see at each test.
 #include <dlfcn.h>
@@ -168,7 +169,8 @@ void expect_kept_for_coroutines(Patch &patch) {
   EXPECT_GT(mappings_of("patch"), 0U);
 }
 
-// patch_code.cpp: has_coroutines stays false; look_for_coroutines() not called and has_seen_coroutine() not asked (a crash).
+// patch_code.cpp: has_coroutines stays false; look_for_coroutines() not called and has_seen_coroutine() not asked (a
+// crash).
 TEST(Unload, KeepsAPatchThatACoroutineRunsIn) {
   in_child([] {
     const auto sleep_in_ask = of_coroutine<int(int, char *, unsigned long)>("sleep_in_ask");
