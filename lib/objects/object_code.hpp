@@ -39,8 +39,9 @@ class ObjectCode {
   [[nodiscard]] const arch::JumpTargets *jumps(const arch::Bytes &text);
   /// Whether an aligned word of data() holds `address`, and `is_slot(place)` is not true of it. Of a loaded object: in a file
   /// most such words are filled in by the dynamic linker. Symbol tables, which name functions and call none, are passed over.
+  /// (Between variables lies what AddressSanitizer watches.)
   template <class IsSlot>
-  [[nodiscard]] bool keeps(std::uintptr_t address, IsSlot is_slot) const {
+  [[nodiscard, gnu::no_sanitize("address")]] bool keeps(std::uintptr_t address, IsSlot is_slot) const {
     for (const arch::Bytes &one : data()) {
       if (one.address == low_) continue;  // headers and tables
       for (std::size_t at = -one.address % sizeof address; at + sizeof address <= one.size; at += sizeof address) {
