@@ -41,7 +41,7 @@ class ObjectCode {
   /// most such words are filled in by the dynamic linker. Symbol tables, which name functions and call none, are passed over.
   /// (Between variables lies what AddressSanitizer watches.)
   template <class IsSlot>
-  [[nodiscard, gnu::no_sanitize("address")]] bool keeps(std::uintptr_t address, IsSlot is_slot) const {
+  [[nodiscard]] __attribute__((no_sanitize_address)) bool keeps(std::uintptr_t address, IsSlot is_slot) const {
     for (const arch::Bytes &one : data()) {
       if (one.address == low_) continue;  // headers and tables
       for (std::size_t at = -one.address % sizeof address; at + sizeof address <= one.size; at += sizeof address) {
